@@ -1,2 +1,27 @@
+//! The packet path of `lb` as pure Rust.
+//!
+//! [`pipeline::process`] takes a frame and the tables, and says what becomes of the frame. It is written over two
+//! traits, [`packet::Packet`] and [`tables::Tables`], and compiled twice: to BPF, where `lb-ebpf` implements them with
+//! the XDP context and maps, and to the host, where tests, properties and fuzzers implement them with plain memory.
+//!
+//! Always true here: no clock, no I/O, no allocation, no panic, no slice over a packet.
 #![no_std]
-//! s
+
+pub mod checksum;
+pub mod flow;
+pub mod hash;
+pub mod header;
+pub mod ip;
+pub mod layout;
+pub mod nat;
+pub mod packet;
+pub mod parse;
+pub mod pipeline;
+pub mod schedule;
+pub mod service;
+pub mod tables;
+pub mod verdict;
+pub mod wire;
+
+#[cfg(test)]
+extern crate std;

@@ -1,12 +1,50 @@
-//! x
+//! The XDP programs: the frame accessor, the maps, the entry point. What they do stands in `lb_common::pipeline`.
 #![no_std]
 #![no_main]
-#![expect(unsafe_code, reason = "x")]
-use aya_ebpf::{macros::xdp, programs::XdpContext};
+#![feature(asm_experimental_arch)]
+#![expect(
+    missing_docs,
+    unreachable_pub,
+    reason = "the macro for the entry point makes an undocumented public function"
+)]
+
+mod atomic;
+mod frame;
+mod maps;
+
+use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+use aya_log_ebpf::info;
+use lb_common::{layout::Config, pipeline, verdict::Verdict};
+
+use crate::{frame::XdpFrame, maps::Maps};
+
+/// Balances one frame.
 #[xdp]
-fn lb(_c: XdpContext) -> u32 { 2 }
+pub fn lb(ctx: XdpContext) -> u32 {
+    let mut frame = XdpFrame::new(&ctx);
+    match pipeline::process(&mut frame, &Maps) {
+        Verdict::Pass => xdp_action::XDP_PASS,
+        Verdict::Transmit => xdp_action::XDP_TX,
+        Verdict::Redirect(ifindex) => maps::redirect(ifindex),
+        Verdict::Drop(reason) => {
+            if maps::log_drops() {
+                info!(&ctx, "dropped {} bytes: {}", frame.length(), reason.name());
+            }
+            xdp_action::XDP_DROP
+        }
+    }
+}
+
+// The layout must be one that override_global can fill.
+const _: () = assert!(align_of::<Config>() == 4);
+
+/// Cannot be reached: a loop without an end does not load, so a reachable panic would be found at once.
 #[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! { loop {} }
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[expect(unsafe_code, reason = "the kernel looks for this name")]
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,11 +1,42 @@
 //! The maps and programs in the kernel: the only module that knows aya.
-#![expect(dead_code, unused_variables, clippy::missing_errors_doc, clippy::todo, clippy::unused_self, clippy::unnecessary_wraps, reason = "signatures first")]
+//!
+//! Everything is pinned, so that it outlives the daemon. [`Dataplane`] is the one writer, held by a lock on the pin
+//! directory; anybody may read the counters beside it.
 
-use std::{net::SocketAddr, path::{Path, PathBuf}};
+mod address;
+mod error;
+mod maps;
+mod placement;
+mod program;
+mod region;
+mod ring;
+mod sizing;
+mod snapshot;
+mod space;
 
+use std::{
+    fs::File,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use aya::Ebpf;
+use lb_common::layout::backend_flags;
+use rustix::{
+    fs::{FlockOperation, flock},
+    thread::{MembarrierCommand, membarrier},
+};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Algorithm, Forward, Plan, Protocol};
+pub use self::{
+    error::Error,
+    snapshot::{BackendCounters, Counters, Drop as DropCount, ServiceCounters, Snapshot, Usage},
+};
+use self::{
+    maps::Maps,
+    placement::{Full, Op, Placement},
+};
+use crate::plan::Plan;
 
 /// Where and how the data plane lives.
 #[derive(Clone, Debug)]
@@ -16,7 +47,7 @@ pub struct Options {
     pub xdp_mode: XdpMode,
     /// The directory under a bpffs for pins.
     pub pin_dir: PathBuf,
-    /// Capacity of the flow table.
+    /// Flows that the tables are made for.
     pub flows: u32,
     /// Services configured; the capacity leaves room beyond.
     pub services: u32,
@@ -61,121 +92,232 @@ pub struct Attachment {
     pub adopted: bool,
 }
 
-/// Every counter at one moment.
-#[derive(Clone, Debug, Default)]
-pub struct Snapshot {
-    /// By service name.
-    pub services: Vec<ServiceCounters>,
-    /// Packets dropped, by reason.
-    pub drops: Vec<Drop>,
-    /// Packets left to the kernel.
-    pub passed: u64,
-    /// Flow table entries.
-    pub flows: Usage,
-    /// NAT port table entries.
-    pub nat: Usage,
-}
-
-/// Packets dropped for one reason.
-#[derive(Clone, Copy, Debug)]
-pub struct Drop {
-    /// In snake case.
-    pub reason: &'static str,
-    /// How many.
-    pub packets: u64,
-}
-
-/// How full a table is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Usage {
-    /// Entries in use.
-    pub used: u64,
-    /// Entries that fit.
-    pub capacity: u64,
-}
-
-/// What a service forwarded.
-#[derive(Clone, Debug)]
-pub struct ServiceCounters {
-    /// Its name.
-    pub name: String,
-    /// Its virtual address.
-    pub listen: SocketAddr,
-    /// Its protocol.
-    pub protocol: Protocol,
-    /// Its algorithm.
-    pub algorithm: Algorithm,
-    /// Its forwarding mode.
-    pub forward: Forward,
-    /// Since the maps were created, removed backends included.
-    pub totals: Counters,
-    /// In index order.
-    pub backends: Vec<BackendCounters>,
-}
-
-/// What a backend was sent and sent back.
-#[derive(Clone, Debug)]
-pub struct BackendCounters {
-    /// Its name.
-    pub name: String,
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Whether it takes new flows.
-    pub in_rotation: bool,
-    /// Flows open at this moment.
-    pub connections: u64,
-    /// Since it was added.
-    pub totals: Counters,
-}
-
-/// Monotonic sums.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Flows ever scheduled.
-    pub connections: u64,
-    /// Packets from clients.
-    pub packets_in: u64,
-    /// Bytes from clients, Ethernet headers included.
-    pub bytes_in: u64,
-    /// Packets from backends.
-    pub packets_out: u64,
-    /// Bytes from backends.
-    pub bytes_out: u64,
-}
-
-/// What can go wrong between here and the kernel.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// There is nothing to read or detach.
-    #[error("nothing is pinned in {}: no `lb run` has attached with this pin directory", .pin_dir.display())]
-    NothingPinned {
-        /// Where it was looked for.
-        pin_dir: PathBuf,
-    },
-}
-
 /// Owns the maps and the program.
 #[derive(Debug)]
-pub struct Dataplane;
+pub struct Dataplane {
+    options: Options,
+    maps: Maps,
+    placement: Placement,
+    adopted: Vec<Adopted>,
+    ebpf: Ebpf,
+    /// Whether what is pinned stays when this goes.
+    keep: bool,
+    _lock: File,
+}
 
 impl Dataplane {
     /// Opens or creates the pinned maps and loads the program; attaches nothing.
-    pub fn open(options: &Options) -> Result<Self, Error> { todo!() }
-    /// What the pinned maps held when they were opened.
-    pub fn adopted(&self) -> Vec<Adopted> { todo!() }
-    /// Makes the maps say what the plan says; returns the entries written.
-    pub fn apply(&mut self, plan: &Plan) -> Result<usize, Error> { todo!() }
-    /// Attaches, or replaces the program on adopted links.
-    pub fn attach(&mut self) -> Result<Vec<Attachment>, Error> { todo!() }
+    ///
+    /// # Errors
+    ///
+    /// Where the pin directory cannot be used, is used by another daemon or holds maps of another layout, or the kernel
+    /// refuses the maps or the program.
+    pub fn open(options: &Options) -> Result<Self, Error> {
+        let pin_dir = options.pin_dir.as_path();
+        error::check_bpffs(pin_dir)?;
+        program::create_dir(pin_dir)?;
+        let lock = lock(pin_dir)?;
+        let pinned = maps::pinned_config(pin_dir)?;
+        let fresh = pinned.is_none();
+        let opened = pinned
+            .map_or_else(|| sizing::config(options, possible_cpus()?), Ok)
+            .and_then(|config| Ok((program::load(pin_dir, &config)?, config)))
+            .and_then(|(ebpf, config)| {
+                if fresh {
+                    maps::write_meta(pin_dir, &config)?;
+                }
+                Ok((ebpf, Maps::open(pin_dir, config, true)?))
+            });
+        let (ebpf, maps) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                if fresh {
+                    discard(pin_dir);
+                }
+                return Err(error);
+            }
+        };
+        let adopted = adopted(&maps);
+        let placement = Placement::adopt(maps.config, maps.services(), maps.backends());
+        if !fresh {
+            maps.forget_flows_of_the_gone();
+        }
+        let keep = !program::attachments(pin_dir)?.is_empty();
+        Ok(Self { options: options.clone(), maps, placement, adopted, ebpf, keep, _lock: lock })
+    }
+
+    /// What the pinned maps held when they were opened; nothing on a fresh start.
+    pub fn adopted(&self) -> Vec<Adopted> {
+        self.adopted.clone()
+    }
+
+    /// Makes the maps say what the plan says; returns the entries written. After an error the maps are as before.
+    ///
+    /// # Errors
+    ///
+    /// Where a table is full.
+    pub fn apply(&mut self, plan: &Plan) -> Result<usize, Error> {
+        let ops = match self.placement.change(plan) {
+            Ok(ops) => ops,
+            Err(_) => {
+                self.reclaim()?;
+                self.placement.change(plan).map_err(|full| self.full(full))?
+            }
+        };
+        Ok(ops.iter().map(|op| self.maps.carry_out(op)).sum())
+    }
+
+    /// Attaches to every interface, or replaces the program on links that are there; detaches from others.
+    ///
+    /// # Errors
+    ///
+    /// Where an interface does not exist, or does not take the program.
+    pub fn attach(&mut self) -> Result<Vec<Attachment>, Error> {
+        let pin_dir = self.options.pin_dir.clone();
+        let attachments = self
+            .options
+            .interfaces
+            .iter()
+            .map(|interface| program::attach(&mut self.ebpf, &pin_dir, interface, self.options.xdp_mode))
+            .collect::<Result<Vec<_>, Error>>()?;
+        program::detach_others(&pin_dir, &self.options.interfaces)?;
+        self.keep = true;
+        Ok(attachments)
+    }
+
     /// Repairs what differs from the last plan applied; returns the foreign entries.
-    pub fn reconcile(&mut self) -> Result<usize, Error> { todo!() }
+    ///
+    /// # Errors
+    ///
+    /// None at present; the kernel is not asked.
+    pub fn reconcile(&mut self) -> Result<usize, Error> {
+        let mut foreign: usize = self.placement.expected().iter().map(|op| self.maps.carry_out(op)).sum();
+        let services = self.placement.service_slots();
+        for (slot, service) in self.maps.services() {
+            if service.protocol != 0 && !services.contains(&slot) {
+                foreign += self.maps.carry_out(&Op::ClearService { slot, reach: service.reach });
+            }
+        }
+        let backends = self.placement.backend_indexes();
+        for (index, _) in self.maps.backends() {
+            if !backends.contains(&index) {
+                self.maps.backends.write(index, &region::zero());
+                foreign += 1;
+            }
+        }
+        Ok(foreign)
+    }
+
     /// Every counter now.
-    pub fn snapshot(&self) -> Result<Snapshot, Error> { todo!() }
+    ///
+    /// # Errors
+    ///
+    /// None at present: the maps are memory.
+    pub fn snapshot(&self) -> Result<Snapshot, Error> {
+        Ok(snapshot::take(&self.maps))
+    }
+
+    /// Makes places that were given up free, once no packet under way and no flow refers to them.
+    fn reclaim(&mut self) -> Result<(), Error> {
+        // Waits for an RCU grace period, in which every program that could have read the old maps has ended.
+        membarrier(MembarrierCommand::Global)
+            .map_err(|errno| Error::System { what: "membarrier failed".into(), source: errno.into() })?;
+        self.maps.forget_flows_of_the_gone();
+        self.placement.reclaim();
+        Ok(())
+    }
+
+    fn full(&self, full: Full) -> Error {
+        let config = &self.maps.config;
+        let (what, capacity) = match full {
+            Full::Services => ("services", config.service_mask + 1),
+            Full::Backends => ("backends", config.backends),
+            Full::Rings => ("ring entries", config.rings),
+        };
+        Error::Full { what, capacity }
+    }
+}
+
+impl Drop for Dataplane {
+    fn drop(&mut self) {
+        if !self.keep {
+            discard(&self.options.pin_dir);
+        }
+    }
 }
 
 /// Every counter now, straight from the pins.
-pub fn read(pin_dir: &Path) -> Result<Snapshot, Error> { todo!() }
+///
+/// # Errors
+///
+/// Where nothing is pinned there, or by another layout.
+pub fn read(pin_dir: &Path) -> Result<Snapshot, Error> {
+    let config = maps::pinned_config(pin_dir)?.ok_or_else(|| nothing(pin_dir))?;
+    Ok(snapshot::take(&Maps::open(pin_dir, config, false)?))
+}
+
 /// Detaches and removes every pin; returns the interfaces.
-pub fn detach(pin_dir: &Path) -> Result<Vec<String>, Error> { todo!() }
+///
+/// # Errors
+///
+/// Where nothing is pinned there, or a daemon is running.
+pub fn detach(pin_dir: &Path) -> Result<Vec<String>, Error> {
+    if !pin_dir.join(maps::META).exists() {
+        return Err(nothing(pin_dir));
+    }
+    let _lock = lock(pin_dir)?;
+    program::remove_all(pin_dir)
+}
+
 /// Where the program is attached.
-pub fn attachments(pin_dir: &Path) -> Result<Vec<Attachment>, Error> { todo!() }
+///
+/// # Errors
+///
+/// Where nothing is pinned there.
+pub fn attachments(pin_dir: &Path) -> Result<Vec<Attachment>, Error> {
+    if !pin_dir.join(maps::META).exists() {
+        return Err(nothing(pin_dir));
+    }
+    Ok(program::attachments(pin_dir)?.into_iter().map(|(attachment, _)| attachment).collect())
+}
+
+fn nothing(pin_dir: &Path) -> Error {
+    Error::NothingPinned { pin_dir: pin_dir.into() }
+}
+
+/// Holds the pin directory against other daemons for as long as the file lives, however the process ends.
+fn lock(pin_dir: &Path) -> Result<File, Error> {
+    let opened = File::open(pin_dir)
+        .map_err(|source| Error::System { what: format!("cannot open {}", pin_dir.display()), source })?;
+    flock(&opened, FlockOperation::NonBlockingLockExclusive).map_err(|_| Error::Locked { pin_dir: pin_dir.into() })?;
+    Ok(opened)
+}
+
+/// Takes back what was pinned in vain. What cannot be removed is said, and stays.
+fn discard(pin_dir: &Path) {
+    if let Err(error) = program::remove_all(pin_dir) {
+        tracing::warn!("{error}");
+    }
+}
+
+fn adopted(maps: &Maps) -> Vec<Adopted> {
+    let services: std::collections::BTreeMap<_, _> = maps.services().into_iter().collect();
+    let backends = maps.backends().into_iter();
+    backends
+        .filter_map(|(index, backend)| {
+            let service = services.get(&backend.service)?;
+            Some(Adopted {
+                service: address::name(&maps.service_info.read(backend.service).name),
+                backend: address::name(&maps.backend_info.read(index).name),
+                address: address::socket(backend.address, service.family, backend.port),
+                healthy: backend.flags & backend_flags::HEALTHY != 0,
+            })
+        })
+        .collect()
+}
+
+fn possible_cpus() -> Result<u32, Error> {
+    let cpus =
+        aya::util::nr_cpus().map_err(|(path, source)| Error::System { what: format!("cannot read {path}"), source })?;
+    Ok(u32::try_from(cpus).unwrap_or(u32::MAX))
+}

@@ -1,0 +1,81 @@
+//! Incremental Internet checksums (RFC 1071, RFC 1624 equation 3): `HC' = ~(~HC + ~m + m')`.
+
+use crate::wire::Address;
+
+/// What a rewrite does to a ones' complement sum: the new words and the complements of the old ones, not yet folded.
+///
+/// Byte order does not matter as long as all operands are taken from memory alike (RFC 1071, section 2 (B)).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Change(u64);
+
+impl Change {
+    /// An address takes the place of another.
+    #[inline(always)]
+    pub fn address<A: Address>(self, old: A, new: A) -> Self {
+        Self(self.0 + old.complement_sum() + new.sum())
+    }
+
+    /// A 16-bit word takes the place of another; both in wire order.
+    #[inline(always)]
+    pub fn word(self, old: u16, new: u16) -> Self {
+        Self(self.0 + u64::from(!old) + u64::from(new))
+    }
+
+    /// The checksum field after the change. Never 0xffff where a computation from scratch would give 0x0000.
+    #[inline(always)]
+    pub fn apply(self, check: [u8; 2]) -> [u8; 2] {
+        (!fold(self.0 + u64::from(!u16::from_ne_bytes(check)))).to_ne_bytes()
+    }
+}
+
+/// Folds a sum of 32-bit words (fewer than 2^32 of them) to 16 bits, end-around carries included.
+#[inline(always)]
+pub fn fold(sum: u64) -> u16 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    sum as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::{Address4, Address6};
+
+    fn from_scratch(words: &[u16]) -> u16 {
+        !fold(words.iter().map(|&word| u64::from(word)).sum())
+    }
+
+    proptest! {
+        #[test]
+        fn incremental_equals_recomputed(
+            old in prop::array::uniform4(any::<u16>()),
+            new in prop::array::uniform4(any::<u16>()),
+            rest in prop::collection::vec(any::<u16>(), 0..32),
+        ) {
+            prop_assume!(old.iter().chain(&rest).any(|&word| word != 0));
+            prop_assume!(new.iter().chain(&rest).any(|&word| word != 0));
+            let before: Vec<u16> = old.iter().chain(&rest).copied().collect();
+            let after: Vec<u16> = new.iter().chain(&rest).copied().collect();
+            let address = |high: u16, low: u16| Address4(u32::from(high) << 16 | u32::from(low));
+            let change = Change::default()
+                .address(address(old[0], old[1]), address(new[0], new[1]))
+                .word(old[2], new[2])
+                .word(old[3], new[3]);
+            prop_assert_eq!(change.apply(from_scratch(&before).to_ne_bytes()), from_scratch(&after).to_ne_bytes());
+        }
+
+        #[test]
+        fn incremental_equals_recomputed_over_ipv6(old: [u32; 4], new: [u32; 4], rest: u16) {
+            prop_assume!(rest != 0);
+            let sum = |words: [u32; 4]| !fold(Address6(words).sum() + u64::from(rest));
+            let change = Change::default().address(Address6(old), Address6(new));
+            prop_assert_eq!(change.apply(sum(old).to_ne_bytes()), sum(new).to_ne_bytes());
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The values of the maps: the interface between the controller and the packet path.
+//!
+//! Every map is an array that both sides address by index, and that the controller maps into its memory. Configuration
+//! is written 64 bits at a time, so a reader sees each aligned word whole; what a packet changes is atomic.
+//! Two sides built from different versions of this file must not meet: [`VERSION`] goes up with any change of it.
+
+use core::sync::atomic::AtomicU64;
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{
+    hash,
+    wire::{AddressWords, Be16},
+};
+
+/// Version of this layout, kept in the map `META`.
+pub const VERSION: u32 = 1;
+
+/// Bytes for a name, the terminating zero included.
+pub const NAME_SIZE: usize = 64;
+
+/// Flows in one [`FlowSet`].
+pub const WAYS: usize = 4;
+
+/// Services whose home slot is taken by another stand at most this many slots behind it.
+pub const MAX_REACH: u8 = 8;
+
+/// Backend indexes are 20 bits of a [`crate::flow::FlowWord`].
+pub const MAX_BACKENDS: u32 = 1 << 20;
+
+/// Service slots are 16 bits of a flow key.
+pub const MAX_SERVICES: u32 = 1 << 16;
+
+/// Sizes and secrets, fixed when the maps are created. The program reads it as constants (`.rodata`), the controller
+/// keeps it in the map `META` so that the next program gets the same.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Config {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Slots of the service table less one; the number of slots is a power of two.
+    pub service_mask: u32,
+    /// Sets of the flow table less one; the number of sets is a power of two.
+    pub flow_mask: u32,
+    /// Slots of the NAT table; at least `nat_port_count`.
+    pub nat_slots: u32,
+    /// Backends that fit; rows of the counters for one CPU.
+    pub backends: u32,
+    /// Entries of the ring space, two to a word of the map.
+    pub rings: u32,
+    /// CPUs that counters have rows for.
+    pub cpus: u32,
+    /// The first source port for NAT.
+    pub nat_port_base: u16,
+    /// Source ports for NAT, from the first on.
+    pub nat_port_count: u16,
+    /// Idle time after which an established flow is forgotten, in ticks of 2^29 ns.
+    pub established_ticks: u32,
+    /// Key of the hash that picks a flow's sets.
+    pub flow_key: hash::Key,
+    /// Key of the hash that stands for an IPv6 address in a flow's key.
+    pub tag_key: hash::Key,
+    /// Key of the hash that places backends in the NAT table and services in theirs.
+    pub place_key: hash::Key,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// A slot of the service table; its index is the service's number.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Service {
+    /// The virtual address.
+    pub address: AddressWords,
+    /// The virtual port.
+    pub port: Be16,
+    /// IP protocol number; 0 in a slot without a service.
+    pub protocol: u8,
+    /// 4 or 6.
+    pub family: u8,
+    /// How many slots behind this one a service with this home may stand. Belongs to the slot, not to its service.
+    pub reach: u8,
+    /// [`algorithm`].
+    pub algorithm: u8,
+    /// [`forward`].
+    pub forward: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// Where its backends stand in the ring space: [`Ring`] in one word, so that it changes at once.
+    pub ring: u64,
+    /// Zero.
+    pub unused: [u64; 4],
+}
+
+/// Values of [`Service::algorithm`].
+pub mod algorithm {
+    /// By turns.
+    pub const ROUND_ROBIN: u8 = 0;
+    /// Consistent hashing of the 5-tuple.
+    pub const MAGLEV: u8 = 1;
+}
+
+/// Values of [`Service::forward`].
+pub mod forward {
+    /// Source and destination rewritten.
+    pub const NAT: u8 = 0;
+}
+
+/// A segment of the ring space, whose words hold two backend indexes each: indexes in the order, or in the slots, that the algorithm wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ring {
+    /// Index of the first entry.
+    pub base: u32,
+    /// Entries; none when no backend takes new flows.
+    pub length: u32,
+}
+
+impl Ring {
+    /// From [`Service::ring`].
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Self {
+        Self { base: word as u32, length: (word >> 32) as u32 }
+    }
+
+    /// For [`Service::ring`].
+    #[inline(always)]
+    pub const fn to_word(self) -> u64 {
+        (self.length as u64) << 32 | self.base as u64
+    }
+}
+
+/// Everything that a forwarded packet needs to know of its backend, in one cache line.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Backend {
+    /// Its address.
+    pub address: AddressWords,
+    /// Source address of packets to it.
+    pub source: AddressWords,
+    /// Where packets to it leave.
+    pub path: Path,
+    /// Its port.
+    pub port: Be16,
+    /// [`backend_flags`].
+    pub flags: u16,
+    /// Its NAT slot for the first port; the others follow, wrapping round.
+    pub nat_base: u32,
+    /// The slot of its service.
+    pub service: u32,
+    /// Its weight, for whoever reads the maps.
+    pub weight: u32,
+}
+
+/// Bits of [`Backend::flags`].
+pub mod backend_flags {
+    /// It exists: its flows are served.
+    pub const PRESENT: u16 = 1;
+    /// Its health checks passed when last written.
+    pub const HEALTHY: u16 = 2;
+    /// It takes new flows.
+    pub const IN_ROTATION: u16 = 4;
+}
+
+/// Flows that share a cache line.
+#[repr(C, align(64))]
+#[derive(Debug, Default)]
+pub struct FlowSet {
+    /// In no order.
+    pub ways: [FlowSlot; WAYS],
+}
+
+/// One direction of a flow: whose it is, and where it goes.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct FlowSlot {
+    /// [`crate::flow::Key::tag`].
+    pub tag: AtomicU64,
+    /// [`crate::flow::FlowWord`].
+    pub word: AtomicU64,
+}
+
+/// A source port towards a backend, and the client that it stands for, in one cache line.
+#[repr(C, align(64))]
+#[derive(Debug, Default)]
+pub struct NatSlot {
+    /// [`crate::flow::FlowWord`]: the backend, the port, the state.
+    pub word: AtomicU64,
+    /// The client's address: two halves of its [`AddressWords`].
+    pub client: [AtomicU64; 2],
+    /// The client's port in wire order in the low 16 bits, the service's slot in the next 16.
+    pub port_service: AtomicU64,
+    /// Where packets to the client leave: [`Path`] in two words.
+    pub path: [AtomicU64; 2],
+    /// Zero.
+    pub unused: [AtomicU64; 2],
+}
+
+/// How packets leave towards a neighbour: destination and source MAC address, twelve bytes as in the frame, and in the
+/// last four the index of the interface.
+pub type Path = [u64; 2];
+
+/// What one CPU did for one backend.
+#[repr(C, align(64))]
+#[derive(Debug, Default)]
+pub struct BackendCounters {
+    /// Packets from clients.
+    pub packets_in: AtomicU64,
+    /// Their bytes, Ethernet header included.
+    pub bytes_in: AtomicU64,
+    /// Packets to clients.
+    pub packets_out: AtomicU64,
+    /// Their bytes, Ethernet header included.
+    pub bytes_out: AtomicU64,
+    /// Flows scheduled.
+    pub connections: AtomicU64,
+    /// Zero.
+    pub unused: [AtomicU64; 3],
+}
+
+/// What one CPU remembers of one service.
+#[repr(C, align(64))]
+#[derive(Debug, Default)]
+pub struct ServiceState {
+    /// The next turn of the round-robin.
+    pub cursor: AtomicU64,
+    /// Zero.
+    pub unused: [AtomicU64; 7],
+}
+
+/// For people: names, and what removed backends had counted.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct ServiceInfo {
+    /// Terminated by a zero.
+    pub name: [u8; NAME_SIZE],
+    /// The sums of removed backends, in the order of [`BackendCounters`].
+    pub retired: [u64; 5],
+    /// Zero.
+    pub unused: [u64; 3],
+}
+
+/// For people: the name of a backend.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct BackendInfo {
+    /// Terminated by a zero.
+    pub name: [u8; NAME_SIZE],
+}

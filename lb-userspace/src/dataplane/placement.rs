@@ -1,0 +1,372 @@
+//! Where everything stands in the maps: a pure function of plans, in order.
+//!
+//! What is there keeps its place for as long as it is planned: an established flow refers to its backend by index, and to
+//! its service by slot. A place that was given up is not given again until [`Placement::reclaim`], which the caller
+//! may only call when no packet and no flow can refer to it any more.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use lb_common::{
+    hash,
+    layout::{self, Config, MAX_REACH, Ring, backend_flags},
+    nat, service,
+    wire::Be16,
+};
+
+use super::{
+    address::{self, family, words},
+    ring::{self, MAGLEV_SLOTS, Member},
+    space::Space,
+};
+use crate::plan::{Algorithm, BackendPlan, Forward, NextHop, Plan, Protocol, ServicePlan};
+
+/// A change of the maps. Operations are carried out in the order in which they come.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Op {
+    /// A backend appears or changes.
+    SetBackend { index: u32, value: layout::Backend, name: String, fresh: bool },
+    /// A ring is written, where no service looks yet.
+    SetRing { ring: Ring, entries: Arc<[u32]> },
+    /// A service appears or changes.
+    SetService { slot: u32, value: layout::Service, name: String },
+    /// Services with this home may stand so far behind it.
+    SetReach { slot: u32, reach: u8 },
+    /// A service goes; the slot keeps its reach.
+    ClearService { slot: u32, reach: u8 },
+    /// A backend goes; its counters are added to those that its service has retired.
+    ClearBackend { index: u32, service: u32 },
+}
+
+/// No room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Full {
+    /// No slot within reach of a service's home.
+    #[error("services")]
+    Services,
+    /// No backend index.
+    #[error("backends")]
+    Backends,
+    /// No segment of the ring space.
+    #[error("rings")]
+    Rings,
+}
+
+type Key = (SocketAddr, Protocol);
+
+/// What stands where.
+#[derive(Clone, Debug)]
+pub(crate) struct Placement {
+    config: Config,
+    services: BTreeMap<Key, Arc<Placed>>,
+    /// By slot: which service, if any, and the slot's reach.
+    slots: BTreeMap<u32, (Option<Key>, u8)>,
+    backends: Space,
+    rings: Space,
+}
+
+#[derive(Clone, Debug)]
+struct Placed {
+    slot: u32,
+    /// What it was placed for; none after adoption.
+    plan: Option<ServicePlan>,
+    ring: Ring,
+    entries: Arc<[u32]>,
+    backends: BTreeMap<SocketAddr, (u32, layout::Backend)>,
+}
+
+impl Placement {
+    /// Empty maps.
+    pub(crate) fn new(config: Config) -> Self {
+        Self {
+            services: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            backends: Space::new(config.backends),
+            rings: Space::new(config.rings),
+            config,
+        }
+    }
+
+    /// Maps found in the kernel, written by another instance of this: the service table, and the backends that are present.
+    pub(crate) fn adopt(
+        config: Config,
+        services: impl IntoIterator<Item = (u32, layout::Service)>,
+        backends: impl IntoIterator<Item = (u32, layout::Backend)>,
+    ) -> Self {
+        let mut placement = Self::new(config);
+        let mut placed = BTreeMap::new();
+        let mut families = BTreeMap::new();
+        for (slot, service) in services {
+            let key = (service.protocol == address::TCP)
+                .then(|| (address::socket(service.address, service.family, service.port), Protocol::Tcp));
+            placement.slots.insert(slot, (key, service.reach));
+            if let Some(key) = key {
+                let ring = Ring::from_word(service.ring);
+                placement.rings.take(ring.base, ring.length);
+                families.insert(slot, (key, service.family));
+                placed
+                    .insert(key, Placed { slot, plan: None, ring, entries: Arc::from([]), backends: BTreeMap::new() });
+            }
+        }
+        for (index, backend) in backends {
+            placement.backends.take(index, 1);
+            if let Some((key, family)) = families.get(&backend.service)
+                && let Some(service) = placed.get_mut(key)
+            {
+                let address = address::socket(backend.address, *family, backend.port);
+                service.backends.insert(address, (index, backend));
+            }
+        }
+        placement.services = placed.into_iter().map(|(key, placed)| (key, Arc::new(placed))).collect();
+        placement
+    }
+
+    /// The changes that make the maps say what the plan says. After an error nothing has changed.
+    pub(crate) fn change(&mut self, plan: &Plan) -> Result<Vec<Op>, Full> {
+        let mut next = self.clone();
+        let mut ops = Ops::default();
+        let planned: BTreeSet<Key> = plan.services.iter().map(|service| (service.listen, service.protocol)).collect();
+        let gone: Vec<Key> = next.services.keys().filter(|key| !planned.contains(key)).copied().collect();
+        for key in gone {
+            next.remove(key, &mut ops);
+        }
+        for service in &plan.services {
+            let key = (service.listen, service.protocol);
+            if next.services.get(&key).is_none_or(|placed| placed.plan.as_ref() != Some(service)) {
+                next.place(key, service, &mut ops)?;
+            }
+        }
+        *self = next;
+        Ok(ops.in_order())
+    }
+
+    /// Every operation that leads from empty maps to what stands in them.
+    pub(crate) fn expected(&self) -> Vec<Op> {
+        let mut ops = Ops::default();
+        for placed in self.services.values() {
+            let Some(plan) = &placed.plan else { continue };
+            ops.rings.push(Op::SetRing { ring: placed.ring, entries: placed.entries.clone() });
+            for backend in &plan.backends {
+                let (index, value) = placed.backends[&backend.address];
+                ops.backends.push(Op::SetBackend { index, value, name: backend.name.clone(), fresh: false });
+            }
+            self.set_service(placed, plan, &mut ops);
+        }
+        ops.in_order()
+    }
+
+    /// Slots that hold a service.
+    pub(crate) fn service_slots(&self) -> BTreeSet<u32> {
+        self.services.values().map(|placed| placed.slot).collect()
+    }
+
+    /// Indexes that hold a backend.
+    pub(crate) fn backend_indexes(&self) -> BTreeSet<u32> {
+        self.services.values().flat_map(|placed| placed.backends.values().map(|(index, _)| *index)).collect()
+    }
+
+    /// Places given up may be given again: no running program and no flow refers to them.
+    pub(crate) fn reclaim(&mut self) {
+        self.backends.reclaim();
+        self.rings.reclaim();
+    }
+
+    fn remove(&mut self, key: Key, ops: &mut Ops) {
+        let Some(placed) = self.services.remove(&key) else { return };
+        let slot = self.slots.entry(placed.slot).or_default();
+        slot.0 = None;
+        ops.gone_services.push(Op::ClearService { slot: placed.slot, reach: slot.1 });
+        for (index, _) in placed.backends.values() {
+            self.backends.give(*index, 1);
+            ops.gone_backends.push(Op::ClearBackend { index: *index, service: placed.slot });
+        }
+        self.rings.give(placed.ring.base, placed.ring.length);
+    }
+
+    fn place(&mut self, key: Key, plan: &ServicePlan, ops: &mut Ops) -> Result<(), Full> {
+        let old = self.services.get(&key).cloned();
+        let slot = match &old {
+            Some(old) => old.slot,
+            None => self.take_slot(key, ops)?,
+        };
+        let known = old.as_ref().map(|old| old.backends.clone()).unwrap_or_default();
+        let mut backends = BTreeMap::new();
+        for backend in &plan.backends {
+            let before = known.get(&backend.address);
+            let index = match before {
+                Some((index, _)) => *index,
+                None => self.backends.allocate(1).ok_or(Full::Backends)?,
+            };
+            let value = self.backend(plan, backend, slot, before.map(|(_, value)| value));
+            backends.insert(backend.address, (index, value));
+            ops.backends.push(Op::SetBackend { index, value, name: backend.name.clone(), fresh: before.is_none() });
+        }
+        for (address, (index, _)) in &known {
+            if !backends.contains_key(address) {
+                self.backends.give(*index, 1);
+                ops.gone_backends.push(Op::ClearBackend { index: *index, service: slot });
+            }
+        }
+        let entries: Arc<[u32]> = entries(plan, &backends).into();
+        let ring = match &old {
+            Some(old) if old.entries == entries && old.plan.is_some() => old.ring,
+            _ => {
+                let ring = self.allocate_ring(entries.len())?;
+                ops.rings.push(Op::SetRing { ring, entries: entries.clone() });
+                if let Some(old) = &old {
+                    self.rings.give(old.ring.base, old.ring.length);
+                }
+                ring
+            }
+        };
+        let placed = Placed { slot, plan: Some(plan.clone()), ring, entries, backends };
+        self.set_service(&placed, plan, ops);
+        self.services.insert(key, Arc::new(placed));
+        Ok(())
+    }
+
+    fn set_service(&self, placed: &Placed, plan: &ServicePlan, ops: &mut Ops) {
+        let reach = self.slots.get(&placed.slot).map_or(0, |(_, reach)| *reach);
+        let value = layout::Service {
+            address: words(plan.listen.ip()),
+            port: Be16::new(plan.listen.port()),
+            protocol: protocol(plan.protocol),
+            family: family(plan.listen.ip()),
+            reach,
+            algorithm: match plan.algorithm {
+                Algorithm::RoundRobin => layout::algorithm::ROUND_ROBIN,
+                Algorithm::Maglev => layout::algorithm::MAGLEV,
+            },
+            forward: match plan.forward {
+                Forward::Nat => layout::forward::NAT,
+            },
+            ring: placed.ring.to_word(),
+            ..Default::default()
+        };
+        ops.services.push(Op::SetService { slot: placed.slot, value, name: plan.name.clone() });
+    }
+
+    /// The first free slot from the home of a service on, and the home's reach wide enough to find it.
+    fn take_slot(&mut self, key: Key, ops: &mut Ops) -> Result<u32, Full> {
+        let (listen, transport) = key;
+        let home = service::home(&self.config, words(listen.ip()), Be16::new(listen.port()), protocol(transport));
+        let (reach, slot) = (0..=MAX_REACH)
+            .map(|step| (step, (home + u32::from(step)) & self.config.service_mask))
+            .find(|(_, slot)| self.slots.get(slot).is_none_or(|(key, _)| key.is_none()))
+            .ok_or(Full::Services)?;
+        self.slots.entry(slot).or_default().0 = Some(key);
+        let (_, home_reach) = self.slots.entry(home).or_default();
+        if *home_reach < reach {
+            *home_reach = reach;
+            ops.reaches.push(Op::SetReach { slot: home, reach });
+        }
+        Ok(slot)
+    }
+
+    fn backend(
+        &self,
+        service: &ServicePlan,
+        plan: &BackendPlan,
+        slot: u32,
+        before: Option<&layout::Backend>,
+    ) -> layout::Backend {
+        let (source, path) = match (&plan.next_hop, before) {
+            (Some(hop), _) => (words(hop.source), path(hop)),
+            (None, Some(before)) => (before.source, before.path),
+            (None, None) => Default::default(),
+        };
+        let mut flags = 0;
+        if path != [0, 0] {
+            flags |= backend_flags::PRESENT;
+        }
+        if plan.healthy {
+            flags |= backend_flags::HEALTHY;
+        }
+        if takes_flows(plan) {
+            flags |= backend_flags::IN_ROTATION;
+        }
+        let address = words(plan.address.ip());
+        let port = Be16::new(plan.address.port());
+        debug_assert_eq!(service.listen.is_ipv4(), plan.address.is_ipv4(), "NAT stays within a family");
+        layout::Backend {
+            address,
+            source,
+            path,
+            port,
+            flags,
+            nat_base: nat::base(&self.config, address, port),
+            service: slot,
+            weight: plan.weight.into(),
+        }
+    }
+
+    fn allocate_ring(&mut self, length: usize) -> Result<Ring, Full> {
+        if length == 0 {
+            return Ok(Ring::default());
+        }
+        let length = u32::try_from(length).map_err(|_| Full::Rings)?;
+        let base = self.rings.allocate(length).ok_or(Full::Rings)?;
+        Ok(Ring { base, length })
+    }
+}
+
+fn takes_flows(backend: &BackendPlan) -> bool {
+    backend.in_rotation && backend.next_hop.is_some() && backend.weight > 0
+}
+
+fn entries(plan: &ServicePlan, backends: &BTreeMap<SocketAddr, (u32, layout::Backend)>) -> Vec<u32> {
+    let members: Vec<Member> = plan
+        .backends
+        .iter()
+        .filter(|backend| takes_flows(backend))
+        .map(|backend| Member {
+            index: backends[&backend.address].0,
+            weight: backend.weight,
+            identity: identity(backend.address),
+        })
+        .collect();
+    match plan.algorithm {
+        Algorithm::RoundRobin => ring::round_robin(&members),
+        Algorithm::Maglev => ring::maglev(&members, MAGLEV_SLOTS),
+    }
+}
+
+/// The same on every node, and for as long as the backend has its address.
+fn identity(address: SocketAddr) -> u64 {
+    hash::nh(&hash::PUBLIC_KEY, words(address.ip()), address.port().into())
+}
+
+fn path(hop: &NextHop) -> layout::Path {
+    let mut bytes = [0; 16];
+    bytes[..6].copy_from_slice(&hop.mac);
+    bytes[6..12].copy_from_slice(&hop.source_mac);
+    bytes[12..].copy_from_slice(&hop.ifindex.to_ne_bytes());
+    bytemuck::cast(bytes)
+}
+
+fn protocol(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => address::TCP,
+    }
+}
+
+/// Operations by kind, so that what is referred to is there first and goes last.
+#[derive(Default)]
+struct Ops {
+    backends: Vec<Op>,
+    rings: Vec<Op>,
+    services: Vec<Op>,
+    reaches: Vec<Op>,
+    gone_services: Vec<Op>,
+    gone_backends: Vec<Op>,
+}
+
+impl Ops {
+    fn in_order(self) -> Vec<Op> {
+        let Self { backends, rings, services, reaches, gone_services, gone_backends } = self;
+        [gone_services, backends, rings, services, reaches, gone_backends].concat()
+    }
+}

@@ -1,0 +1,186 @@
+//! Every counter at one moment, from the maps alone.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::atomic::Ordering};
+
+use lb_common::{
+    flow::{FlowWord, State, Ticks},
+    layout::{Backend, WAYS, algorithm, backend_flags},
+    verdict::DropReason,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    address,
+    maps::{self, Maps},
+};
+use crate::plan::{Algorithm, Forward, Protocol};
+
+/// Every counter at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// By service name.
+    pub services: Vec<ServiceCounters>,
+    /// Packets dropped, by reason.
+    pub drops: Vec<Drop>,
+    /// Flow table entries.
+    pub flows: Usage,
+    /// NAT port table entries.
+    pub nat: Usage,
+}
+
+/// Packets dropped for one reason.
+#[derive(Clone, Copy, Debug)]
+pub struct Drop {
+    /// In snake case.
+    pub reason: &'static str,
+    /// How many.
+    pub packets: u64,
+}
+
+/// How full a table is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Entries in use.
+    pub used: u64,
+    /// Entries that fit.
+    pub capacity: u64,
+}
+
+/// What a service forwarded.
+#[derive(Clone, Debug)]
+pub struct ServiceCounters {
+    /// Its name.
+    pub name: String,
+    /// Its virtual address.
+    pub listen: SocketAddr,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its algorithm.
+    pub algorithm: Algorithm,
+    /// Its forwarding mode.
+    pub forward: Forward,
+    /// Since it was added, removed backends included.
+    pub totals: Counters,
+    /// By name.
+    pub backends: Vec<BackendCounters>,
+}
+
+/// What a backend was sent and sent back.
+#[derive(Clone, Debug)]
+pub struct BackendCounters {
+    /// Its name.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Whether it takes new flows.
+    pub in_rotation: bool,
+    /// Flows open at this moment: opening, established, or closed on one side.
+    pub connections: u64,
+    /// Since it was added.
+    pub totals: Counters,
+}
+
+/// Monotonic sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Flows ever scheduled.
+    pub connections: u64,
+    /// Packets from clients.
+    pub packets_in: u64,
+    /// Bytes from clients, Ethernet headers included.
+    pub bytes_in: u64,
+    /// Packets from backends.
+    pub packets_out: u64,
+    /// Bytes from backends.
+    pub bytes_out: u64,
+}
+
+impl From<[u64; 5]> for Counters {
+    fn from([packets_in, bytes_in, packets_out, bytes_out, connections]: [u64; 5]) -> Self {
+        Self { connections, packets_in, bytes_in, packets_out, bytes_out }
+    }
+}
+
+impl std::ops::AddAssign for Counters {
+    fn add_assign(&mut self, other: Self) {
+        self.connections += other.connections;
+        self.packets_in += other.packets_in;
+        self.bytes_in += other.bytes_in;
+        self.packets_out += other.packets_out;
+        self.bytes_out += other.bytes_out;
+    }
+}
+
+/// Reads every counter.
+pub(super) fn take(maps: &Maps) -> Snapshot {
+    let now = Ticks::from_ns(maps::now_ns());
+    let live = |word: u64| Some(FlowWord(word)).filter(|word| word.is_live(now, maps.config.established_ticks));
+    let mut open = vec![0; maps.config.backends as usize];
+    let mut flows = 0;
+    for word in maps.flow_words().filter_map(|word| live(word.load(Ordering::Relaxed))) {
+        flows += 1;
+        if word.state() != State::Closed
+            && let Some(count) = open.get_mut(word.backend() as usize)
+        {
+            *count += 1;
+        }
+    }
+    let nat = maps.nat_words().filter(|word| live(word.load(Ordering::Relaxed)).is_some()).count();
+    Snapshot {
+        services: services(maps, &open),
+        drops: drops(maps),
+        flows: Usage { used: flows, capacity: u64::from(maps.config.flow_mask + 1) * WAYS as u64 },
+        nat: Usage { used: nat as u64, capacity: maps.config.nat_slots.into() },
+    }
+}
+
+fn services(maps: &Maps, open: &[u64]) -> Vec<ServiceCounters> {
+    let mut backends: BTreeMap<u32, Vec<(u32, Backend)>> = BTreeMap::new();
+    for (index, backend) in maps.backends() {
+        backends.entry(backend.service).or_default().push((index, backend));
+    }
+    let mut services: Vec<ServiceCounters> = maps
+        .services()
+        .into_iter()
+        .filter(|(_, service)| service.protocol == address::TCP)
+        .map(|(slot, service)| {
+            let info = maps.service_info.read(slot);
+            let mut totals = Counters::from(info.retired);
+            let mut backends: Vec<BackendCounters> = backends
+                .remove(&slot)
+                .unwrap_or_default()
+                .into_iter()
+                .map(|(index, backend)| BackendCounters {
+                    name: address::name(&maps.backend_info.read(index).name),
+                    address: address::socket(backend.address, service.family, backend.port),
+                    in_rotation: backend.flags & backend_flags::IN_ROTATION != 0,
+                    connections: open[index as usize],
+                    totals: maps.counters(index).into(),
+                })
+                .collect();
+            backends.iter().for_each(|backend| totals += backend.totals);
+            backends.sort_by(|a, b| a.name.cmp(&b.name));
+            ServiceCounters {
+                name: address::name(&info.name),
+                listen: address::socket(service.address, service.family, service.port),
+                protocol: Protocol::Tcp,
+                algorithm: match service.algorithm {
+                    algorithm::MAGLEV => Algorithm::Maglev,
+                    _ => Algorithm::RoundRobin,
+                },
+                forward: Forward::Nat,
+                totals,
+                backends,
+            }
+        })
+        .collect();
+    services.sort_by(|a, b| a.name.cmp(&b.name));
+    services
+}
+
+fn drops(maps: &Maps) -> Vec<Drop> {
+    let packets = |reason: DropReason| {
+        (0..maps.config.cpus).map(|cpu| maps.drops.read(cpu * maps::DROP_ROW + reason as u32)).sum()
+    };
+    DropReason::ALL.iter().map(|&reason| Drop { reason: reason.name(), packets: packets(reason) }).collect()
+}
