@@ -4,7 +4,7 @@
 //! traits, [`packet::Packet`] and [`tables::Tables`], and compiled twice: to BPF, where `lb-ebpf` implements them with
 //! the XDP context and maps, and to the host, where tests, properties and fuzzers implement them with plain memory.
 //!
-//! Always true here: no clock, no I/O, no allocation, no panic, no slice over a packet.
+//! Always true here, [`host`](crate) apart: no clock, no I/O, no allocation, no panic, no slice over a packet.
 #![no_std]
 
 pub mod checksum;
@@ -23,5 +23,8 @@ pub mod tables;
 pub mod verdict;
 pub mod wire;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "host"))]
+pub mod host;
+
+#[cfg(any(test, feature = "host"))]
 extern crate std;

@@ -151,3 +151,6 @@ fn remember<I: Ip, T: Tables>(
 fn add<T: Tables>(tables: &T, counter: &AtomicU64, value: u64) {
     tables.store(counter, tables.load(counter).wrapping_add(value));
 }
+
+#[cfg(test)]
+mod tests;

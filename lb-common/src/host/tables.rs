@@ -1,0 +1,165 @@
+//! The maps in plain memory.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::vec::Vec;
+
+use crate::{
+    layout::{Backend, BackendCounters, Config, FlowSet, NatSlot, Ring, Service, ServiceState, VERSION, backend_flags},
+    nat, service,
+    tables::Tables,
+    verdict::DropReason,
+    wire::{AddressWords, Be16},
+};
+
+/// The maps in plain memory, as one CPU sees them.
+#[derive(Debug)]
+pub struct HostTables {
+    /// Sizes and secrets.
+    pub config: Config,
+    /// The service table.
+    pub services: Vec<Service>,
+    /// The backends.
+    pub backends: Vec<Backend>,
+    /// The ring space.
+    pub rings: Vec<u32>,
+    /// The flow table.
+    pub flows: Vec<FlowSet>,
+    /// The NAT table.
+    pub nat: Vec<NatSlot>,
+    /// This CPU's counters of backends.
+    pub counters: Vec<BackendCounters>,
+    /// This CPU's memory of services.
+    pub states: Vec<ServiceState>,
+    /// This CPU's drop counters.
+    pub drops: Vec<AtomicU64>,
+    /// Monotonic time.
+    pub now_ns: u64,
+}
+
+/// A small configuration with fixed secrets, for tests.
+#[must_use]
+pub fn config() -> Config {
+    Config {
+        version: VERSION,
+        service_mask: 15,
+        flow_mask: 63,
+        nat_slots: 1024,
+        backends: 16,
+        rings: 256,
+        cpus: 1,
+        nat_port_base: 20_000,
+        nat_port_count: 512,
+        established_ticks: crate::flow::ticks(7200),
+        flow_key: [0x9e37_79b9, 0x7f4a_7c15, 0xf39c_c060, 0x5ced_c834, 0x1082_276b, 0xf3a2_7251],
+        tag_key: [0xf86c_6a11, 0xd0c1_8e95, 0x2767_f0b1, 0x53d2_7b7f, 0x0347_045b, 0x5bf1_827f],
+        place_key: [0x0188_6f09, 0x2840_3002, 0xc1d6_4ba4, 0x0f33_5e36, 0xf06a_d7ae, 0x9717_877e],
+        reserved: 0,
+    }
+}
+
+impl HostTables {
+    /// Empty tables of the sizes that `config` says.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        fn many<T: Default>(count: u32) -> Vec<T> {
+            core::iter::repeat_with(T::default).take(count as usize).collect()
+        }
+        Self {
+            services: many(config.service_mask + 1),
+            backends: many(config.backends),
+            rings: many(config.rings),
+            flows: many(config.flow_mask + 1),
+            nat: many(config.nat_slots),
+            counters: many(config.backends),
+            states: many(config.service_mask + 1),
+            drops: many(DropReason::ALL.len() as u32),
+            now_ns: 1 << 40,
+            config,
+        }
+    }
+
+    /// Puts a service at its home slot, and returns that.
+    pub fn add_service(&mut self, service: Service) -> u32 {
+        let slot = service::home(&self.config, service.address, service.port, service.protocol);
+        self.services[slot as usize] = service;
+        slot
+    }
+
+    /// Puts a backend at an index; its NAT base is computed, and it is present.
+    pub fn add_backend(&mut self, index: u32, backend: Backend) {
+        let nat_base = nat::base(&self.config, backend.address, backend.port);
+        self.backends[index as usize] = Backend { nat_base, flags: backend.flags | backend_flags::PRESENT, ..backend };
+    }
+
+    /// Writes a ring at `base` and makes it a service's.
+    pub fn set_ring(&mut self, service: u32, base: u32, entries: &[u32]) {
+        self.rings[base as usize..][..entries.len()].copy_from_slice(entries);
+        self.services[service as usize].ring = Ring { base, length: entries.len() as u32 }.to_word();
+    }
+
+    /// The slot of a service, as the packet path finds it.
+    #[must_use]
+    pub fn find_service(&self, address: AddressWords, port: Be16, protocol: u8, family: u8) -> Option<u32> {
+        service::find(self, address, port, protocol, family).map(|(slot, _)| slot)
+    }
+
+    /// How often a reason was counted.
+    #[must_use]
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops[reason as usize].load(Ordering::Relaxed)
+    }
+}
+
+impl Tables for HostTables {
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn service(&self, slot: u32) -> Option<&Service> {
+        self.services.get(slot as usize)
+    }
+
+    fn backend(&self, index: u32) -> Option<&Backend> {
+        self.backends.get(index as usize)
+    }
+
+    fn ring(&self, index: u32) -> Option<u32> {
+        self.rings.get(index as usize).copied()
+    }
+
+    fn flow_set(&self, index: u32) -> Option<&FlowSet> {
+        self.flows.get(index as usize)
+    }
+
+    fn nat_slot(&self, index: u32) -> Option<&NatSlot> {
+        self.nat.get(index as usize)
+    }
+
+    fn counters(&self, backend: u32) -> Option<&BackendCounters> {
+        self.counters.get(backend as usize)
+    }
+
+    fn state(&self, service: u32) -> Option<&ServiceState> {
+        self.states.get(service as usize)
+    }
+
+    fn drops(&self, reason: DropReason) -> Option<&AtomicU64> {
+        self.drops.get(reason as usize)
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    fn load(&self, word: &AtomicU64) -> u64 {
+        word.load(Ordering::SeqCst)
+    }
+
+    fn store(&self, word: &AtomicU64, value: u64) {
+        word.store(value, Ordering::SeqCst);
+    }
+
+    fn compare_exchange(&self, word: &AtomicU64, current: u64, new: u64) -> u64 {
+        word.compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst).unwrap_or_else(|found| found)
+    }
+}

@@ -1,0 +1,423 @@
+//! The pipeline as rows: a frame, what becomes of it, and what is counted.
+
+use core::{
+    net::{IpAddr, SocketAddr},
+    sync::atomic::Ordering::Relaxed,
+};
+use std::{vec, vec::Vec};
+
+use super::*;
+use crate::{
+    flow::TICK_SHIFT,
+    host::{ACK, FIN, HostTables, RST, SYN, TcpFrame, config, l4_checksum_is_right},
+    layout::algorithm,
+    packet::Frame,
+    wire::AddressWords,
+};
+
+const CLIENT_IFINDEX: u32 = 3;
+const BACKEND_IFINDEX: u32 = 4;
+const SECOND: u64 = 1_000_000_000;
+
+fn socket(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn words(address: IpAddr) -> AddressWords {
+    match address {
+        IpAddr::V4(v4) => [u32::from_ne_bytes(v4.octets()), 0, 0, 0],
+        IpAddr::V6(v6) => bytemuck::cast(v6.octets()),
+    }
+}
+
+fn backend(address: &str, source: &str) -> Backend {
+    let mut path = [0; 16];
+    path[..6].copy_from_slice(&[2, 0, 0, 0, 0, 0x11]);
+    path[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 0x22]);
+    path[12..].copy_from_slice(&BACKEND_IFINDEX.to_ne_bytes());
+    let address = socket(address);
+    Backend {
+        address: words(address.ip()),
+        port: Be16::new(address.port()),
+        source: words(source.parse().unwrap()),
+        path: bytemuck::cast(path),
+        ..Default::default()
+    }
+}
+
+fn service(listen: &str, algorithm: u8) -> Service {
+    let listen = socket(listen);
+    Service {
+        address: words(listen.ip()),
+        port: Be16::new(listen.port()),
+        protocol: ip::TCP,
+        family: if listen.is_ipv4() { 4 } else { 6 },
+        algorithm,
+        ..Default::default()
+    }
+}
+
+/// Two services, one of each family, with two backends each that take turns.
+fn world() -> HostTables {
+    let mut tables = HostTables::new(config());
+    let v4 = tables.add_service(service("203.0.113.10:80", algorithm::ROUND_ROBIN));
+    let v6 = tables.add_service(service("[2001:db8::10]:80", algorithm::ROUND_ROBIN));
+    tables.add_backend(0, backend("10.0.0.11:8080", "10.0.0.1"));
+    tables.add_backend(1, backend("10.0.0.12:8080", "10.0.0.1"));
+    tables.add_backend(2, backend("[fd00::11]:8080", "fd00::1"));
+    tables.add_backend(3, backend("[fd00::12]:8080", "fd00::1"));
+    tables.set_ring(v4, 0, &[0, 1]);
+    tables.set_ring(v6, 2, &[2, 3]);
+    tables
+}
+
+fn send(tables: &HostTables, ingress_ifindex: u32, frame: TcpFrame<'_>) -> (Verdict, Vec<u8>) {
+    let mut bytes = frame.bytes();
+    let verdict = process(&mut Frame { bytes: &mut bytes, ingress_ifindex }, tables);
+    (verdict, bytes)
+}
+
+fn from_client(tables: &HostTables, frame: TcpFrame<'_>) -> (Verdict, Vec<u8>) {
+    send(tables, CLIENT_IFINDEX, frame)
+}
+
+fn opens(tables: &HostTables, port: u16) -> Vec<u8> {
+    let source = SocketAddr::from(([192, 0, 2, 1], port));
+    let (verdict, bytes) = from_client(tables, TcpFrame { source, flags: SYN, ..Default::default() });
+    assert_eq!(verdict, Verdict::Redirect(BACKEND_IFINDEX));
+    bytes
+}
+
+/// Source and destination of a frame.
+fn ends(frame: &[u8]) -> (SocketAddr, SocketAddr) {
+    let ip = &frame[14..];
+    let port = |at: usize| u16::from_be_bytes([ip[at], ip[at + 1]]);
+    if ip[0] >> 4 == 4 {
+        let address = |at: usize| IpAddr::from(<[u8; 4]>::try_from(&ip[at..at + 4]).unwrap());
+        let l4 = usize::from(ip[0] & 0xf) * 4;
+        (SocketAddr::new(address(12), port(l4)), SocketAddr::new(address(16), port(l4 + 2)))
+    } else {
+        let address = |at: usize| IpAddr::from(<[u8; 16]>::try_from(&ip[at..at + 16]).unwrap());
+        (SocketAddr::new(address(8), port(40)), SocketAddr::new(address(24), port(42)))
+    }
+}
+
+/// The answer of the backend to a frame that it was sent.
+fn answer(request: &[u8], flags: u8) -> TcpFrame<'static> {
+    let (source, destination) = ends(request);
+    TcpFrame {
+        source: destination,
+        destination: source,
+        flags,
+        source_mac: [2, 0, 0, 0, 0, 0x11],
+        destination_mac: [2, 0, 0, 0, 0, 0x22],
+        ..Default::default()
+    }
+}
+
+fn dropped(tables: &HostTables) -> Vec<(&'static str, u64)> {
+    DropReason::ALL.iter().map(|&reason| (reason.name(), tables.dropped(reason))).filter(|(_, n)| *n > 0).collect()
+}
+
+#[test]
+fn what_is_not_for_a_service_passes_untouched() {
+    let frames = [
+        ("another port", TcpFrame { destination: socket("203.0.113.10:22"), ..Default::default() }),
+        ("another address", TcpFrame { destination: socket("203.0.113.11:80"), ..Default::default() }),
+        ("another protocol", TcpFrame { protocol: 17, ..Default::default() }),
+        ("a NAT port that is nobody's", TcpFrame { destination: socket("10.0.0.1:20001"), ..Default::default() }),
+        ("a later fragment", TcpFrame { fragment: 0x2010, ..Default::default() }),
+        ("a SYN to the front node", TcpFrame { flags: SYN, destination: socket("10.0.0.1:80"), ..Default::default() }),
+    ];
+    for (what, frame) in frames {
+        let tables = world();
+        let (verdict, bytes) = from_client(&tables, frame);
+        assert_eq!(verdict, Verdict::Pass, "{what}");
+        assert_eq!(bytes, frame.bytes(), "{what}");
+        assert_eq!(dropped(&tables), []);
+    }
+}
+
+#[test]
+fn a_frame_that_ends_early_passes() {
+    let whole = TcpFrame { flags: SYN, ..Default::default() }.bytes();
+    let tables = world();
+    for length in 0..whole.len() {
+        let mut bytes = whole[..length].to_vec();
+        let verdict = process(&mut Frame { bytes: &mut bytes, ingress_ifindex: CLIENT_IFINDEX }, &tables);
+        assert_eq!(verdict, Verdict::Pass, "{length} bytes");
+        assert_eq!(bytes, whole[..length]);
+    }
+}
+
+#[test]
+fn dropped_frames_are_counted_by_reason() {
+    let check = |frame: TcpFrame<'_>, reason: DropReason, count: u64| {
+        let tables = world();
+        for _ in 0..count {
+            assert_eq!(from_client(&tables, frame).0, Verdict::Drop(reason));
+        }
+        assert_eq!(dropped(&tables), [(reason.name(), count)]);
+    };
+    check(TcpFrame { flags: ACK, ..Default::default() }, DropReason::NoFlow, 3);
+    check(TcpFrame { flags: SYN | ACK, ..Default::default() }, DropReason::NoFlow, 1);
+    check(TcpFrame { flags: SYN, hop_limit: 1, ..Default::default() }, DropReason::HopLimit, 1);
+    check(TcpFrame { flags: SYN, fragment: 0x2000, ..Default::default() }, DropReason::Fragment, 2);
+}
+
+#[test]
+fn a_service_without_backends_drops_new_flows() {
+    let mut tables = world();
+    let slot = tables.find_service(words(IpAddr::from([203, 0, 113, 10])), Be16::new(80), ip::TCP, 4).unwrap();
+    tables.set_ring(slot, 0, &[]);
+    let (verdict, _) = from_client(&tables, TcpFrame { flags: SYN, ..Default::default() });
+    assert_eq!(verdict, Verdict::Drop(DropReason::NoBackend));
+}
+
+#[test]
+fn both_directions_are_rewritten_with_right_checksums() {
+    for (client, listen, front, first) in [
+        ("192.0.2.1:40000", "203.0.113.10:80", "10.0.0.1", "10.0.0.11:8080"),
+        ("[2001:db8::1]:40000", "[2001:db8::10]:80", "fd00::1", "[fd00::11]:8080"),
+    ] {
+        let tables = world();
+        let (client, listen) = (socket(client), socket(listen));
+        let frame = TcpFrame { source: client, destination: listen, flags: SYN, ..Default::default() };
+        let (verdict, request) = from_client(&tables, frame);
+        assert_eq!(verdict, Verdict::Redirect(BACKEND_IFINDEX));
+        assert!(l4_checksum_is_right(&request));
+        let (source, destination) = ends(&request);
+        assert_eq!((source.ip(), destination), (front.parse().unwrap(), socket(first)));
+        assert!((20_000..20_512).contains(&source.port()));
+        assert_eq!(request[..12], [2, 0, 0, 0, 0, 0x11, 2, 0, 0, 0, 0, 0x22]);
+
+        let (verdict, reply) = send(&tables, BACKEND_IFINDEX, answer(&request, SYN | ACK));
+        assert_eq!(verdict, Verdict::Redirect(CLIENT_IFINDEX));
+        assert!(l4_checksum_is_right(&reply));
+        assert_eq!(ends(&reply), (listen, client));
+        assert_eq!(reply[..12], [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2], "back to where the request came from");
+        let hops = if listen.is_ipv4() { reply[14 + 8] } else { reply[14 + 7] };
+        assert_eq!(hops, 63);
+    }
+}
+
+#[test]
+fn ipv4_options_are_kept_and_skipped() {
+    let tables = world();
+    let options = [7, 7, 4, 0, 0, 0, 0, 0];
+    let (verdict, bytes) = from_client(&tables, TcpFrame { flags: SYN, options: &options, ..Default::default() });
+    assert_eq!(verdict, Verdict::Redirect(BACKEND_IFINDEX));
+    assert_eq!(bytes[34..42], options);
+    assert_eq!(ends(&bytes).1, socket("10.0.0.11:8080"));
+    assert!(l4_checksum_is_right(&bytes));
+}
+
+#[test]
+fn a_packet_back_by_the_same_interface_is_transmitted() {
+    let tables = world();
+    let frame = TcpFrame { flags: SYN, ..Default::default() };
+    assert_eq!(send(&tables, BACKEND_IFINDEX, frame).0, Verdict::Transmit);
+}
+
+#[test]
+fn new_flows_take_turns_and_established_ones_stay() {
+    let mut tables = world();
+    let requests: Vec<Vec<u8>> = (0..6).map(|n| opens(&tables, 40_000 + n)).collect();
+    let backends: Vec<SocketAddr> = requests.iter().map(|request| ends(request).1).collect();
+    let [a, b] = [socket("10.0.0.11:8080"), socket("10.0.0.12:8080")];
+    assert_eq!(backends, [a, b, a, b, a, b]);
+
+    // Only the second takes new flows; the first serves those that it has.
+    tables.set_ring(find_v4(&tables), 0, &[1]);
+    for (n, request) in (0..6).zip(&requests) {
+        let source = SocketAddr::from(([192, 0, 2, 1], 40_000 + n));
+        let (_, bytes) = from_client(&tables, TcpFrame { source, ..Default::default() });
+        assert_eq!(ends(&bytes), ends(request));
+    }
+    assert_eq!(ends(&opens(&tables, 41_000)).1, b);
+    assert_eq!(tables.counters[0].connections.load(Relaxed), 3);
+    assert_eq!(tables.counters[1].connections.load(Relaxed), 4);
+    assert_eq!(tables.counters[0].packets_in.load(Relaxed), 6);
+    assert_eq!(tables.counters[0].bytes_in.load(Relaxed), 6 * 54);
+}
+
+fn find_v4(tables: &HostTables) -> u32 {
+    tables.find_service(words(IpAddr::from([203, 0, 113, 10])), Be16::new(80), ip::TCP, 4).unwrap()
+}
+
+#[test]
+fn flows_of_a_backend_that_is_gone_are_not_served() {
+    let mut tables = world();
+    let request = opens(&tables, 40_000);
+    tables.backends[0] = Backend::default();
+    assert_eq!(from_client(&tables, TcpFrame::default()).0, Verdict::Drop(DropReason::NoFlow));
+    assert_eq!(send(&tables, BACKEND_IFINDEX, answer(&request, ACK)).0, Verdict::Pass);
+    // The client starts anew from the same port.
+    tables.set_ring(find_v4(&tables), 0, &[1]);
+    assert_eq!(ends(&opens(&tables, 40_000)).1, socket("10.0.0.12:8080"));
+}
+
+#[test]
+fn replies_are_only_taken_from_the_backend_of_the_flow() {
+    let tables = world();
+    let request = opens(&tables, 40_000);
+    let honest = answer(&request, ACK);
+    let check = |frame: TcpFrame<'_>, expected| {
+        assert_eq!(send(&tables, BACKEND_IFINDEX, frame).0, expected, "{frame:?}");
+    };
+    check(TcpFrame { source: socket("10.0.0.12:8080"), ..honest }, Verdict::Pass);
+    check(TcpFrame { source: socket("10.0.0.11:8081"), ..honest }, Verdict::Pass);
+    check(
+        TcpFrame { destination: SocketAddr::new([10, 0, 0, 2].into(), honest.destination.port()), ..honest },
+        Verdict::Pass,
+    );
+    check(honest, Verdict::Redirect(CLIENT_IFINDEX));
+}
+
+/// One connection's life: who sends what, and how idle it may then be. Rows of (steps, seconds it lives, seconds it is gone).
+#[test]
+fn idle_flows_are_forgotten_by_their_state() {
+    #[derive(Clone, Copy)]
+    enum Step {
+        Client(u8),
+        Backend(u8),
+    }
+    use Step::{Backend, Client};
+    let established = [Backend(SYN | ACK), Client(ACK)];
+    let rows: [(&str, Vec<Step>, u64, u64); 6] = [
+        ("opening", vec![Backend(SYN | ACK)], 4, 7),
+        ("established", established.to_vec(), 7100, 7300),
+        ("half closed by the client", [&established[..], &[Client(FIN | ACK), Backend(ACK)]].concat(), 110, 130),
+        ("half closed by the backend", [&established[..], &[Backend(FIN | ACK), Client(ACK)]].concat(), 110, 130),
+        ("closed", [&established[..], &[Client(FIN | ACK), Backend(FIN | ACK), Client(ACK)]].concat(), 28, 35),
+        ("reset by the backend", [&established[..], &[Backend(RST)]].concat(), 28, 35),
+    ];
+    for (what, steps, lives, gone) in rows {
+        for (idle, expected) in [(lives, true), (gone, false)] {
+            let mut tables = world();
+            let request = opens(&tables, 40_000);
+            for &step in &steps {
+                let (verdict, _) = match step {
+                    Client(flags) => from_client(&tables, TcpFrame { flags, ..Default::default() }),
+                    Backend(flags) => send(&tables, BACKEND_IFINDEX, answer(&request, flags)),
+                };
+                assert!(matches!(verdict, Verdict::Redirect(_)), "{what}");
+            }
+            tables.now_ns += idle * SECOND;
+            let (verdict, _) = from_client(&tables, TcpFrame::default());
+            assert_eq!(verdict == Verdict::Redirect(BACKEND_IFINDEX), expected, "{what} after {idle} s: {verdict:?}");
+        }
+    }
+}
+
+#[test]
+fn a_closed_flow_gives_way_to_a_new_one_from_the_same_port() {
+    let tables = world();
+    let first = opens(&tables, 40_000);
+    from_client(&tables, TcpFrame { flags: RST, ..Default::default() });
+    let second = opens(&tables, 40_000);
+    assert_ne!(ends(&first), ends(&second), "another turn");
+    let (_, data) = from_client(&tables, TcpFrame::default());
+    assert_eq!(ends(&data), ends(&second));
+}
+
+#[test]
+fn a_repeated_syn_stays_with_its_backend() {
+    let tables = world();
+    assert_eq!(ends(&opens(&tables, 40_000)), ends(&opens(&tables, 40_000)));
+    assert_eq!(tables.counters[0].connections.load(Relaxed), 1);
+}
+
+#[test]
+fn two_flows_never_share_a_source_port_towards_a_backend() {
+    let mut tables = world();
+    tables.set_ring(find_v4(&tables), 0, &[0]);
+    let mut ports: Vec<u16> = (0..200).map(|n| ends(&opens(&tables, 1000 + n * 7)).0.port()).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    assert_eq!(ports.len(), 200);
+}
+
+#[test]
+fn exhausted_ports_are_counted_and_take_nothing_from_old_flows() {
+    let mut tables = world();
+    tables.config.nat_port_count = 16;
+    tables.config.flow_mask = 63;
+    tables.set_ring(find_v4(&tables), 0, &[0]);
+    let requests: Vec<Vec<u8>> = (0..16).map(|n| opens(&tables, 40_000 + n)).collect();
+    let source = socket("192.0.2.1:41000");
+    let (verdict, _) = from_client(&tables, TcpFrame { source, flags: SYN, ..Default::default() });
+    assert_eq!(verdict, Verdict::Drop(DropReason::NatPortsExhausted));
+    for request in requests {
+        assert_eq!(send(&tables, BACKEND_IFINDEX, answer(&request, SYN | ACK)).0, Verdict::Redirect(CLIENT_IFINDEX));
+    }
+    tables.now_ns += 6 * SECOND;
+    assert_eq!(
+        from_client(&tables, TcpFrame { source, flags: SYN, ..Default::default() }).0,
+        Verdict::Redirect(BACKEND_IFINDEX)
+    );
+}
+
+#[test]
+fn a_flood_of_syns_pushes_out_no_established_flow() {
+    let mut tables = world();
+    tables.config.flow_mask = 15;
+    tables.set_ring(find_v4(&tables), 0, &[0]);
+    let established: Vec<u16> = (40_000..40_020).collect();
+    for &port in &established {
+        opens(&tables, port);
+        let source = SocketAddr::from(([192, 0, 2, 1], port));
+        assert!(matches!(from_client(&tables, TcpFrame { source, ..Default::default() }).0, Verdict::Redirect(_)));
+    }
+    for n in 0..400u16 {
+        let source = SocketAddr::from(([198, 51, 100, (n % 250) as u8], 1024 + n));
+        from_client(&tables, TcpFrame { source, flags: SYN, ..Default::default() });
+    }
+    for &port in &established {
+        let source = SocketAddr::from(([192, 0, 2, 1], port));
+        let (verdict, _) = from_client(&tables, TcpFrame { source, ..Default::default() });
+        assert_eq!(verdict, Verdict::Redirect(BACKEND_IFINDEX), "port {port}");
+    }
+}
+
+#[test]
+fn a_full_table_refuses_new_flows_and_gives_their_ports_back() {
+    let mut tables = world();
+    tables.config.flow_mask = 0;
+    tables.set_ring(find_v4(&tables), 0, &[0]);
+    for port in 40_000..40_004 {
+        opens(&tables, port);
+        let source = SocketAddr::from(([192, 0, 2, 1], port));
+        from_client(&tables, TcpFrame { source, ..Default::default() });
+    }
+    let taken = || tables.nat.iter().filter(|slot| slot.word.load(Relaxed) != 0).count();
+    assert_eq!(taken(), 4);
+    let source = socket("192.0.2.1:50000");
+    let (verdict, _) = from_client(&tables, TcpFrame { source, flags: SYN, ..Default::default() });
+    assert_eq!(verdict, Verdict::Drop(DropReason::FlowTableFull));
+    assert_eq!(taken(), 4);
+}
+
+#[test]
+fn the_way_back_follows_the_client() {
+    let mut tables = world();
+    let request = opens(&tables, 40_000);
+    tables.now_ns += 1 << TICK_SHIFT;
+    let moved = TcpFrame { source_mac: [2, 0, 0, 0, 0, 9], ..Default::default() };
+    from_client(&tables, moved);
+    let (_, reply) = send(&tables, BACKEND_IFINDEX, answer(&request, ACK));
+    assert_eq!(reply[..6], [2, 0, 0, 0, 0, 9]);
+}
+
+#[test]
+fn maglev_chooses_by_the_flow_alone() {
+    let mut tables = world();
+    let slot = find_v4(&tables);
+    tables.services[slot as usize].algorithm = algorithm::MAGLEV;
+    let first: Vec<SocketAddr> = (0..50).map(|n| ends(&opens(&tables, 40_000 + n)).1).collect();
+    let mut again = world();
+    again.services[slot as usize].algorithm = algorithm::MAGLEV;
+    let reversed: Vec<SocketAddr> = (0..50).rev().map(|n| ends(&opens(&again, 40_000 + n)).1).collect();
+    assert!(first.iter().eq(reversed.iter().rev()));
+    assert!(first.iter().any(|backend| *backend != first[0]));
+}
