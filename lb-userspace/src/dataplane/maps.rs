@@ -9,8 +9,8 @@ use aya::maps::MapData;
 use lb_common::{
     flow::FlowWord,
     layout::{
-        self, Backend, BackendCounters, BackendInfo, Config, FlowSet, NatSlot, Ring, Service, ServiceInfo, VERSION,
-        backend_flags,
+        self, Backend, BackendCounters, BackendInfo, Config, FlowSet, NatSlot, Ring, Service, ServiceInfo,
+        ServiceState, VERSION, backend_flags,
     },
 };
 use rustix::time::{ClockId, clock_gettime};
@@ -75,6 +75,7 @@ pub(super) struct Maps {
     pub(super) flows: Region<FlowSet>,
     pub(super) nat: Region<NatSlot>,
     pub(super) counters: Region<BackendCounters>,
+    pub(super) states: Region<ServiceState>,
     pub(super) drops: Region<u64>,
     pub(super) service_info: Region<ServiceInfo>,
     pub(super) backend_info: Region<BackendInfo>,
@@ -122,6 +123,7 @@ impl Maps {
             flows: region!("FLOWS"),
             nat: region!("NAT"),
             counters: region!("COUNTERS"),
+            states: region!("STATES"),
             drops: region!("DROPS"),
             service_info: region!("SERVICE_INFO"),
             backend_info: region!("BACKEND_INFO"),

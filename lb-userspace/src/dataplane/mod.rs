@@ -4,6 +4,7 @@
 //! directory; anybody may read the counters beside it.
 
 mod address;
+mod dry_run;
 mod error;
 mod maps;
 mod placement;
@@ -29,6 +30,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    dry_run::{Action, DryRun},
     error::Error,
     snapshot::{BackendCounters, Counters, Drop as DropCount, ServiceCounters, Snapshot, Usage},
 };

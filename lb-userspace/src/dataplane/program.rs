@@ -19,6 +19,7 @@ use lb_common::layout::Config;
 use rustix::io::Errno;
 
 use super::{Attachment, Error, XdpMode, maps};
+use crate::interface;
 
 /// The object file that lb-userspace/build.rs makes of lb-ebpf.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf"));
@@ -39,15 +40,17 @@ pub(super) fn load(pin_dir: &Path, config: &Config) -> Result<Ebpf, Error> {
     Ok(ebpf)
 }
 
-fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
+pub(super) fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
     let program = ebpf.program_mut(PROGRAM).expect("lb-ebpf has this entry point");
     program.try_into().map_err(|source: ProgramError| Error::Load { source: Box::new(source.into()) })
 }
 
 /// Attaches to an interface, or puts the program in the place of the one that an adopted link has.
 pub(super) fn attach(ebpf: &mut Ebpf, pin_dir: &Path, interface: &str, mode: XdpMode) -> Result<Attachment, Error> {
-    let ifindex = ifindex(interface)
-        .ok_or_else(|| Error::NoInterface { interface: interface.into(), existing: interfaces().join(", ") })?;
+    let ifindex = interface::index(interface).ok_or_else(|| Error::NoInterface {
+        interface: interface.into(),
+        existing: interface::names().unwrap_or_default().join(", "),
+    })?;
     for (pin, mode) in pins_of(pin_dir, interface) {
         let link = PinnedLink::from_pin(&pin).ok().and_then(|link| XdpLink::try_from(FdLink::from(link)).ok());
         if let Some(link) = link
@@ -188,18 +191,6 @@ fn remove(path: &Path) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
-}
-
-/// The index of an interface of this network namespace.
-fn ifindex(interface: &str) -> Option<u32> {
-    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None).ok()?;
-    rustix::net::netdevice::name_to_index(&socket, interface).ok()
-}
-
-/// The interfaces of this network namespace, whatever sysfs shows.
-fn interfaces() -> Vec<String> {
-    let table = fs::read_to_string("/proc/net/dev").unwrap_or_default();
-    table.lines().skip(2).filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim().to_owned()).collect()
 }
 
 fn attach_error(interface: &str, source: ProgramError) -> Error {

@@ -1,0 +1,116 @@
+//! The packet path without packets: one frame through the loaded program, or a copy of the maps for the host's.
+//!
+//! What this finds is what the network would: it is the same program and the same maps.
+
+use aya::programs::{TestRun, TestRunOptions, Xdp};
+use lb_common::{
+    host::HostTables,
+    layout::{BackendCounters, FlowSet, NatSlot, ServiceState},
+};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Dataplane, Error, maps::now_ns, program, region::Region};
+
+/// What the kernel does with a frame (`enum xdp_action`, include/uapi/linux/bpf.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// An error in the program, or no such device.
+    Aborted,
+    /// Dropped.
+    Drop,
+    /// Left to the kernel.
+    Pass,
+    /// Out by the interface that it came in by.
+    Transmit,
+    /// Out by another.
+    Redirect,
+}
+
+/// A frame after its way through the program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DryRun {
+    /// What would become of it.
+    pub action: Action,
+    /// Its bytes.
+    pub frame: Vec<u8>,
+}
+
+/// `struct xdp_md`, as BPF_PROG_TEST_RUN takes it.
+fn context(length: usize, ingress_ifindex: u32) -> [u8; 24] {
+    bytemuck::cast([0, length as u32, 0, ingress_ifindex, 0, 0])
+}
+
+impl Dataplane {
+    /// Sends a frame of at least 14 bytes through the loaded program on this CPU, as if it had come in by an interface of
+    /// this network namespace. Flows and counters change as they would for a real one.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel refuses the frame or the interface.
+    pub fn dry_run(&mut self, frame: &[u8], ingress_ifindex: u32) -> Result<DryRun, Error> {
+        let mut out = vec![0; frame.len() + 256];
+        let context = context(frame.len(), ingress_ifindex);
+        let program: &mut Xdp = program::program(&mut self.ebpf)?;
+        let result = program
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                data_out: Some(&mut out),
+                ctx_in: Some(&context),
+                ..Default::default()
+            })
+            .map_err(|source| Error::Load { source: Box::new(source.into()) })?;
+        let action = match result.return_value {
+            1 => Action::Drop,
+            2 => Action::Pass,
+            3 => Action::Transmit,
+            4 => Action::Redirect,
+            _ => Action::Aborted,
+        };
+        out.truncate(result.data_size_out as usize);
+        Ok(DryRun { action, frame: out })
+    }
+
+    /// A copy of the maps as the given CPU sees them, for the pipeline on the host.
+    #[must_use]
+    pub fn host_tables(&self, cpu: u32) -> HostTables {
+        let maps = &self.maps;
+        let config = maps.config;
+        let services = config.service_mask + 1;
+        let mut tables = HostTables::new(config);
+        for (slot, service) in maps.services() {
+            tables.services[slot as usize] = service;
+        }
+        for (index, backend) in maps.backends() {
+            tables.backends[index as usize] = backend;
+        }
+        for (pair, word) in tables.rings.chunks_mut(2).zip(maps.rings.words()) {
+            let word = word.load(Ordering::Relaxed);
+            pair.iter_mut().zip([word as u32, (word >> 32) as u32]).for_each(|(entry, value)| *entry = value);
+        }
+        for (set, index) in tables.flows.iter_mut().zip(0..) {
+            copy(&maps.flows, index, set.ways.iter_mut().flat_map(|way| [&mut way.tag, &mut way.word]));
+        }
+        for (slot, index) in tables.nat.iter_mut().zip(0..) {
+            let NatSlot { word, client: [a, b], port_service, path: [c, d], unused: [e, f] } = slot;
+            copy::<NatSlot>(&maps.nat, index, [word, a, b, port_service, c, d, e, f]);
+        }
+        for (counters, index) in tables.counters.iter_mut().zip(cpu * config.backends..) {
+            let BackendCounters { packets_in, bytes_in, packets_out, bytes_out, connections, .. } = counters;
+            copy(&maps.counters, index, [packets_in, bytes_in, packets_out, bytes_out, connections]);
+        }
+        for (state, index) in tables.states.iter_mut().zip(cpu * services..) {
+            let ServiceState { cursor, .. } = state;
+            copy(&maps.states, index, [cursor]);
+        }
+        tables.now_ns = now_ns();
+        tables
+    }
+}
+
+fn copy<'a, T>(region: &Region<T>, index: u32, to: impl IntoIterator<Item = &'a mut AtomicU64>) {
+    for (to, from) in to.into_iter().zip(region.row(index)) {
+        *to.get_mut() = from.load(Ordering::Relaxed);
+    }
+}
+
+const _: () = assert!(size_of::<FlowSet>() == 64 && size_of::<NatSlot>() == 64);
