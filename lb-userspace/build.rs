@@ -67,10 +67,12 @@ fn build(workspace: &Path, out_dir: &Path) -> Result<(), String> {
         }
         return Err("lb-ebpf does not compile for the BPF target; its messages stand above".into());
     }
-    let object = target_dir.join(TARGET).join("release/lb-ebpf");
-    std::fs::copy(&object, out_dir.join("lb-ebpf"))
-        .map(drop)
-        .map_err(|error| format!("cannot copy {}: {error}", object.display()))
+    for name in ["lb-ebpf", "lb-bench"] {
+        let object = target_dir.join(TARGET).join("release").join(name);
+        std::fs::copy(&object, out_dir.join(name))
+            .map_err(|error| format!("cannot copy {}: {error}", object.display()))?;
+    }
+    Ok(())
 }
 
 /// The flags, and the architecture of the kernel that will run the object, for the bindings of aya-ebpf.

@@ -7,6 +7,7 @@
 //! Always true here, [`host`](crate) apart: no clock, no I/O, no allocation, no panic, no slice over a packet.
 #![no_std]
 
+pub mod bench;
 pub mod checksum;
 pub mod flow;
 pub mod hash;

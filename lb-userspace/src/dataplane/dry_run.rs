@@ -36,8 +36,19 @@ pub struct DryRun {
 }
 
 /// `struct xdp_md`, as BPF_PROG_TEST_RUN takes it.
-fn context(length: usize, ingress_ifindex: u32) -> [u8; 24] {
+pub(super) fn context(length: usize, ingress_ifindex: u32) -> [u8; 24] {
     bytemuck::cast([0, length as u32, 0, ingress_ifindex, 0, 0])
+}
+
+/// The action that a program returned.
+pub(super) fn action(code: u32) -> Action {
+    match code {
+        1 => Action::Drop,
+        2 => Action::Pass,
+        3 => Action::Transmit,
+        4 => Action::Redirect,
+        _ => Action::Aborted,
+    }
 }
 
 impl Dataplane {
@@ -59,15 +70,8 @@ impl Dataplane {
                 ..Default::default()
             })
             .map_err(|source| Error::Load { source: Box::new(source.into()) })?;
-        let action = match result.return_value {
-            1 => Action::Drop,
-            2 => Action::Pass,
-            3 => Action::Transmit,
-            4 => Action::Redirect,
-            _ => Action::Aborted,
-        };
         out.truncate(result.data_size_out as usize);
-        Ok(DryRun { action, frame: out })
+        Ok(DryRun { action: action(result.return_value), frame: out })
     }
 
     /// A copy of the maps as the given CPU sees them, for the pipeline on the host.

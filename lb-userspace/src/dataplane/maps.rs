@@ -262,6 +262,12 @@ fn open(path: &PathBuf) -> Result<MapData, Error> {
     MapData::from_pin(path).map_err(|source| Error::Map { path: path.clone(), source })
 }
 
+/// Maps a pinned map of `entries` values into memory.
+#[cfg(feature = "bench")]
+pub(super) fn map_pinned<T>(path: &PathBuf, entries: u32, writable: bool) -> Result<Region<T>, Error> {
+    map(&open(path)?, path, entries, writable)
+}
+
 fn map<T>(map: &MapData, path: &Path, entries: u32, writable: bool) -> Result<Region<T>, Error> {
     use std::os::fd::AsFd;
     Region::new(map.fd().as_fd(), entries, writable)

@@ -4,6 +4,8 @@
 //! directory; anybody may read the counters beside it.
 
 mod address;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod dry_run;
 mod error;
 mod maps;
