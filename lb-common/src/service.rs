@@ -49,5 +49,12 @@ pub fn home(config: &Config, address: AddressWords, port: Be16, protocol: u8) ->
 
 #[inline(always)]
 fn is(service: &Service, address: AddressWords, port: Be16, protocol: u8, family: u8) -> bool {
-    service.address == address && service.port == port && service.protocol == protocol && service.family == family
+    service.address == address
+        && transport(service.port, service.protocol, service.family) == transport(port, protocol, family)
+}
+
+/// The three in one word, compared at once.
+#[inline(always)]
+fn transport(port: Be16, protocol: u8, family: u8) -> u32 {
+    u32::from(port.raw()) | u32::from(protocol) << 16 | u32::from(family) << 24
 }

@@ -27,9 +27,7 @@ pub fn lb(ctx: XdpContext) -> u32 {
         Verdict::Transmit => xdp_action::XDP_TX,
         Verdict::Redirect(ifindex) => maps::redirect(ifindex),
         Verdict::Drop(reason) => {
-            if maps::log_drops() {
-                info!(&ctx, "dropped {} bytes: {}", frame.length(), reason.name());
-            }
+            info!(&ctx, "dropped {} bytes: {}", frame.length(), reason.name());
             xdp_action::XDP_DROP
         }
     }

@@ -59,16 +59,6 @@ static BACKEND_INFO: Array<BackendInfo> = Array::pinned(1, BPF_F_MMAPABLE);
 #[unsafe(no_mangle)]
 static CONFIG: Config = unsafe { core::mem::zeroed() };
 
-/// Not zero: dropped packets are logged. A constant to the verifier, which removes the logging when it is off.
-#[unsafe(no_mangle)]
-static LOG_DROPS: u32 = 0;
-
-/// Whether dropped packets are logged.
-#[inline(always)]
-pub(crate) fn log_drops() -> bool {
-    *opaque(&LOG_DROPS) != 0
-}
-
 /// Sends the frame out by an interface.
 #[inline(always)]
 pub(crate) fn redirect(ifindex: u32) -> u32 {

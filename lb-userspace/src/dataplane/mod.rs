@@ -9,6 +9,7 @@ pub mod bench;
 mod dry_run;
 mod error;
 mod maps;
+mod packet_log;
 mod placement;
 mod program;
 mod region;
@@ -38,6 +39,7 @@ pub use self::{
 };
 use self::{
     maps::Maps,
+    packet_log::PacketLog,
     placement::{Full, Op, Placement},
 };
 use crate::plan::Plan;
@@ -104,6 +106,7 @@ pub struct Dataplane {
     placement: Placement,
     adopted: Vec<Adopted>,
     ebpf: Ebpf,
+    packet_log: Option<PacketLog>,
     /// Whether what is pinned stays when this goes.
     keep: bool,
     _lock: File,
@@ -125,7 +128,7 @@ impl Dataplane {
         let fresh = pinned.is_none();
         let opened = pinned
             .map_or_else(|| sizing::config(options, possible_cpus()?), Ok)
-            .and_then(|config| Ok((program::load(pin_dir, &config)?, config)))
+            .and_then(|config| Ok((program::load(pin_dir, &config, false)?, config)))
             .and_then(|(ebpf, config)| {
                 if fresh {
                     maps::write_meta(pin_dir, &config)?;
@@ -147,7 +150,7 @@ impl Dataplane {
             maps.forget_flows_of_the_gone();
         }
         let keep = !program::attachments(pin_dir)?.is_empty();
-        Ok(Self { options: options.clone(), maps, placement, adopted, ebpf, keep, _lock: lock })
+        Ok(Self { options: options.clone(), maps, placement, adopted, ebpf, packet_log: None, keep, _lock: lock })
     }
 
     /// What the pinned maps held when they were opened; nothing on a fresh start.
@@ -210,6 +213,27 @@ impl Dataplane {
             }
         }
         Ok(foreign)
+    }
+
+    /// Switches the log of dropped packets on or off, by putting a program compiled for it in the place of the running one:
+    /// when it is off, the instructions for it are not there. Call it within a Tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel refuses the program.
+    pub fn log_drops(&mut self, on: bool) -> Result<(), Error> {
+        if on == self.packet_log.is_some() {
+            return Ok(());
+        }
+        let mut ebpf = program::load(&self.options.pin_dir, &self.maps.config, on)?;
+        let packet_log = if on { Some(PacketLog::start(&mut ebpf)?) } else { None };
+        let before = std::mem::replace(&mut self.ebpf, ebpf);
+        if let Err(error) = self.attach() {
+            self.ebpf = before;
+            return Err(error);
+        }
+        self.packet_log = packet_log;
+        Ok(())
     }
 
     /// Every counter now.

@@ -27,10 +27,13 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb
 /// The entry point in lb-ebpf.
 const PROGRAM: &str = "lb";
 
-/// Loads the program for the maps pinned in a directory; creates and pins those that are missing.
-pub(super) fn load(pin_dir: &Path, config: &Config) -> Result<Ebpf, Error> {
+/// Loads the program for the maps pinned in a directory; creates and pins those that are missing. Whether it logs is a
+/// constant to the verifier, which removes the dead instructions.
+pub(super) fn load(pin_dir: &Path, config: &Config, log_drops: bool) -> Result<Ebpf, Error> {
     let entries = maps::entries(config);
     let mut loader = EbpfLoader::new();
+    let log_level = if log_drops { aya_log::Level::Info as u8 } else { 0 };
+    loader.override_global(aya_log::LEVEL, &log_level, true);
     loader.default_map_pin_directory(pin_dir).override_global("CONFIG", bytemuck::bytes_of(config), true);
     for (name, entries) in entries {
         loader.map_max_entries(name, entries);
