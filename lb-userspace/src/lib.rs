@@ -1,4 +1,22 @@
 //! The controller, the control API and the command line of `lb`.
+//!
+//! Three ways lead through here. Configuration: [`config`] or [`api`] -> [`model`] -> [`plan`] -> [`dataplane`].
+//! Health: [`probe`] -> [`health`] -> [`model`] and on as before. Counters: [`dataplane`] -> [`status`] or [`cli`].
+//! [`controller`] is where they meet; [`config`], [`health`] and [`model`] are pure.
 
+pub mod api;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod controller;
+pub mod daemon;
 pub mod dataplane;
+pub mod health;
+pub mod interface;
+pub mod model;
+pub mod nexthop;
+pub mod notify;
 pub mod plan;
+pub mod probe;
+pub mod state;
+pub mod status;

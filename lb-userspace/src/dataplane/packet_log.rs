@@ -1,13 +1,15 @@
 //! What the program says of packets that it drops: from its ring buffer into the daemon's log.
 
+use std::{io, time::Duration};
+
 use aya::Ebpf;
 use aya_log::EbpfLogger;
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    task::JoinHandle,
-};
+use tokio::{task::JoinHandle, time};
 
 use super::Error;
+
+/// How long a record may wait in the ring buffer.
+const FLUSH: Duration = Duration::from_millis(100);
 
 /// Forwards log records for as long as it lives.
 #[derive(Debug)]
@@ -18,17 +20,15 @@ pub(super) struct PacketLog {
 impl PacketLog {
     /// Starts reading what a program logs. Call it within a Tokio runtime.
     pub(super) fn start(ebpf: &mut Ebpf) -> Result<Self, Error> {
-        let refused = |error: String| Error::System {
+        let mut logger = EbpfLogger::init(ebpf).map_err(|error| Error::System {
             what: "cannot read what the XDP program logs".into(),
-            source: std::io::Error::other(error),
-        };
-        let logger = EbpfLogger::init(ebpf).map_err(|error| refused(error.to_string()))?;
-        let mut logger =
-            AsyncFd::register_with_interest(logger, Interest::READABLE).map_err(|error| refused(error.to_string()))?;
+            source: io::Error::other(error),
+        })?;
         let task = tokio::spawn(async move {
-            while let Ok(mut ready) = logger.readable_mut().await {
-                ready.get_inner_mut().flush();
-                ready.clear_ready();
+            let mut turns = time::interval(FLUSH);
+            loop {
+                turns.tick().await;
+                logger.flush();
             }
         });
         Ok(Self { task })

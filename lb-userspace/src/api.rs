@@ -1,0 +1,28 @@
+//! The control API: HTTP and JSON over a Unix socket that only its owner can open.
+//!
+//! | method and path | body | answer |
+//! |---|---|---|
+//! | GET /v1/status | | [`StatusDocument`] |
+//! | GET /v1/status/{service} | | [`StatusDocument`] of one service |
+//! | GET /v1/services/{service}/backends | | [`BackendsDocument`] |
+//! | POST /v1/services/{service}/backends | [`NewBackend`] | 201 and [`BackendDocument`] |
+//! | GET /v1/services/{service}/backends/{backend} | | [`BackendDocument`] |
+//! | PATCH /v1/services/{service}/backends/{backend} | [`BackendPatch`] | [`BackendDocument`] |
+//! | DELETE /v1/services/{service}/backends/{backend}?force=true | | [`BackendsDocument`] of those left |
+//!
+//! Whatever goes wrong is answered with an [`ErrorDocument`].
+//!
+//! [`StatusDocument`]: types::StatusDocument
+//! [`BackendsDocument`]: types::BackendsDocument
+//! [`BackendDocument`]: types::BackendDocument
+//! [`NewBackend`]: types::NewBackend
+//! [`BackendPatch`]: types::BackendPatch
+//! [`ErrorDocument`]: types::ErrorDocument
+
+mod body;
+mod routes;
+mod socket;
+pub mod types;
+
+pub use routes::serve;
+pub use socket::{Error as SocketError, Socket};

@@ -1,0 +1,165 @@
+//! The paths of the control API.
+
+use axum::{
+    Json, Router,
+    extract::{ConnectInfo, DefaultBodyLimit, State, connect_info::Connected},
+    http::StatusCode,
+    routing::get,
+    serve::IncomingStream,
+};
+use tokio::net::UnixListener;
+
+use super::{
+    body::{Body, Failure, Forced, Named},
+    socket::Socket,
+    types::{
+        BackendDocument, BackendPatch, BackendsDocument, ErrorCode, NewBackend, SCHEMA_VERSION, ServiceStatus,
+        StatusDocument,
+    },
+};
+use crate::{
+    controller::{Command, Handle},
+    model::{self, AdminChange},
+};
+
+/// More than any request has.
+const BODY_LIMIT: usize = 64 * 1024;
+
+type Answer<T> = Result<Json<T>, Failure>;
+type Caller = ConnectInfo<Actor>;
+
+/// Who is on the other end, as the kernel says.
+#[derive(Clone, Debug)]
+struct Actor(String);
+
+impl Connected<IncomingStream<'_, UnixListener>> for Actor {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        let uid = stream.io().peer_cred().map(|peer| peer.uid());
+        Self(uid.map_or_else(|_| "unknown".into(), |uid| format!("uid {uid}")))
+    }
+}
+
+/// Serves the API for as long as it is polled. The socket's file goes with the future.
+///
+/// # Errors
+/// When the socket fails.
+pub async fn serve(socket: Socket, controller: Handle) -> std::io::Result<()> {
+    let Socket { listener, file } = socket;
+    let _file = file;
+    axum::serve(listener, router(controller).into_make_service_with_connect_info::<Actor>()).await
+}
+
+fn router(controller: Handle) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/status/{service}", get(status_of_service))
+        .route("/v1/services/{service}/backends", get(list).post(add))
+        .route("/v1/services/{service}/backends/{backend}", get(show).patch(change).delete(remove))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .with_state(controller)
+}
+
+async fn no_such_path() -> Failure {
+    Failure::new(
+        StatusCode::NOT_FOUND,
+        ErrorCode::NotFound,
+        "no such path; the API is under /v1/status and /v1/services",
+    )
+}
+
+async fn no_such_method() -> Failure {
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Invalid, "this path does not take this method")
+}
+
+async fn status(State(controller): State<Handle>, ConnectInfo(actor): Caller) -> Answer<StatusDocument> {
+    let services = controller.ask(Command::Status, &actor.0).await?;
+    Ok(Json(StatusDocument { schema_version: SCHEMA_VERSION, services }))
+}
+
+async fn status_of_service(
+    State(controller): State<Handle>,
+    ConnectInfo(actor): Caller,
+    Named(service): Named<String>,
+) -> Answer<StatusDocument> {
+    let services = controller.ask(Command::Status, &actor.0).await?;
+    let services = vec![pick(services, &service)?];
+    Ok(Json(StatusDocument { schema_version: SCHEMA_VERSION, services }))
+}
+
+async fn list(
+    State(controller): State<Handle>,
+    ConnectInfo(actor): Caller,
+    Named(service): Named<String>,
+) -> Answer<BackendsDocument> {
+    let services = controller.ask(Command::Status, &actor.0).await?;
+    backends(services, service)
+}
+
+async fn add(
+    State(controller): State<Handle>,
+    ConnectInfo(actor): Caller,
+    Named(service): Named<String>,
+    Body(new): Body<NewBackend>,
+) -> Result<(StatusCode, Json<BackendDocument>), Failure> {
+    let backend = model::entry(new.name, &new.address, new.weight.unwrap_or(1))?;
+    let name = backend.name.clone();
+    let services = controller.ask(Command::Add { service: service.clone(), backend }, &actor.0).await?;
+    Ok((StatusCode::CREATED, backend_of(services, service, &name)?))
+}
+
+async fn show(
+    State(controller): State<Handle>,
+    ConnectInfo(actor): Caller,
+    Named((service, backend)): Named<(String, String)>,
+) -> Answer<BackendDocument> {
+    let services = controller.ask(Command::Status, &actor.0).await?;
+    backend_of(services, service, &backend)
+}
+
+async fn change(
+    State(controller): State<Handle>,
+    ConnectInfo(actor): Caller,
+    Named((service, backend)): Named<(String, String)>,
+    Body(patch): Body<BackendPatch>,
+) -> Answer<BackendDocument> {
+    let BackendPatch { weight, admin, reason, force } = patch;
+    let change = AdminChange { admin, weight, reason, force };
+    let command = Command::Set { service: service.clone(), backend: backend.clone(), change };
+    let services = controller.ask(command, &actor.0).await?;
+    backend_of(services, service, &backend)
+}
+
+async fn remove(
+    State(controller): State<Handle>,
+    ConnectInfo(actor): Caller,
+    Named((service, backend)): Named<(String, String)>,
+    Forced(force): Forced,
+) -> Answer<BackendsDocument> {
+    let services = controller.ask(Command::Remove { service: service.clone(), backend, force }, &actor.0).await?;
+    backends(services, service)
+}
+
+fn pick(services: Vec<ServiceStatus>, name: &str) -> Result<ServiceStatus, Failure> {
+    let names: Vec<String> = services.iter().map(|service| service.name.clone()).collect();
+    let found = services.into_iter().find(|service| service.name == name);
+    found.ok_or_else(|| model::no_such_service(name, &names).into())
+}
+
+fn backends(services: Vec<ServiceStatus>, service: String) -> Answer<BackendsDocument> {
+    let backends = pick(services, &service)?.backends;
+    Ok(Json(BackendsDocument { schema_version: SCHEMA_VERSION, service, backends }))
+}
+
+fn backend_of(services: Vec<ServiceStatus>, service: String, name: &str) -> Answer<BackendDocument> {
+    let backends = pick(services, &service)?.backends;
+    let names: Vec<String> = backends.iter().map(|backend| backend.name.clone()).collect();
+    match backends.into_iter().find(|backend| backend.name == name) {
+        Some(backend) => Ok(Json(BackendDocument { schema_version: SCHEMA_VERSION, service, backend })),
+        None => Err(model::no_such_backend(&service, name, &names).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

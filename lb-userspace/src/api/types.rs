@@ -1,0 +1,177 @@
+//! The JSON of the control API, for the daemon and for the command line.
+
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    health::Health,
+    model::{Admin, Passive},
+    plan::{Algorithm, Forward, Protocol},
+};
+
+/// The version of every document; it changes when a reader of the old one would misread the new one.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// What `lb status -o json` prints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusDocument {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Ordered by name.
+    pub services: Vec<ServiceStatus>,
+}
+
+/// Where a service stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: String,
+    /// Its virtual address.
+    pub listen: SocketAddr,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its algorithm.
+    pub algorithm: Algorithm,
+    /// Its forwarding mode.
+    pub forward: Forward,
+    /// In a word.
+    pub verdict: Verdict,
+    /// Backends that take new flows.
+    pub in_rotation: usize,
+    /// Backends.
+    pub total: usize,
+    /// In the order of the configuration.
+    pub backends: Vec<BackendStatus>,
+}
+
+/// A service in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Every backend is in rotation.
+    Ok,
+    /// One is not.
+    Degraded,
+    /// None is.
+    Down,
+}
+
+/// Where a backend stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendStatus {
+    /// Its name.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Whether it takes new flows.
+    pub in_rotation: bool,
+    /// What an operator wants.
+    pub admin: Admin,
+    /// What its checks say.
+    pub health: Health,
+    /// What the traffic says.
+    pub passive: Passive,
+    /// Its share of new flows.
+    pub weight: u16,
+    /// Since when it is in or out of rotation.
+    pub since: Timestamp,
+    /// Why.
+    pub cause: String,
+    /// Flows open at this moment.
+    pub connections: u64,
+    /// Flows ever.
+    pub connections_total: u64,
+    /// Packets, both ways.
+    pub packets_total: u64,
+    /// Bytes, both ways.
+    pub bytes_total: u64,
+}
+
+/// The backends of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendsDocument {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The service.
+    pub service: String,
+    /// In the order of the configuration.
+    pub backends: Vec<BackendStatus>,
+}
+
+/// One backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendDocument {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The service.
+    pub service: String,
+    /// Where it stands.
+    #[serde(flatten)]
+    pub backend: BackendStatus,
+}
+
+/// A backend to add.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewBackend {
+    /// The address when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `IP:PORT`.
+    pub address: String,
+    /// 1 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u16>,
+}
+
+/// What to change of a backend; what is absent stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackendPatch {
+    /// Share of new flows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u16>,
+    /// What the operator wants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<Admin>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Whether to do it even when the service is left with nothing in rotation.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorDocument {
+    /// What went wrong.
+    pub error: ErrorBody,
+}
+
+/// What went wrong, for programs and for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// For programs.
+    pub code: ErrorCode,
+    /// For people.
+    pub message: String,
+}
+
+/// What went wrong, for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// There is no such path, service or backend: 404.
+    NotFound,
+    /// It would leave a service with nothing in rotation: 409.
+    Refused,
+    /// The request makes no sense: 400.
+    Invalid,
+    /// It is there already: 409.
+    Conflict,
+    /// The daemon could not do it: 500.
+    Internal,
+}

@@ -1,0 +1,109 @@
+//! The command line: what can be asked of `lb`, a file per command, and what its exit codes mean.
+
+mod backend;
+mod config;
+mod error;
+mod output;
+mod run;
+mod stats;
+mod status;
+mod xdp;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use self::error::fail;
+use self::output::{Format, Output};
+use crate::{client::Client, config as configuration};
+
+/// A layer-4 load balancer on XDP: daemon and command line.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// How to print: a table for people or JSON for programs.
+    #[arg(short, long, value_enum, default_value_t, global = true)]
+    output: Format,
+    /// The control socket of the daemon.
+    #[arg(long, value_name = "PATH", env = "LB_SOCKET", default_value = configuration::DEFAULT_SOCKET, global = true)]
+    socket: PathBuf,
+}
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused, 5 timed out, 6 daemon not reachable";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon in the foreground: SIGHUP reloads, SIGTERM stops it and leaves forwarding in place.
+    Run(run::Run),
+    /// Show where each service and each of its backends stands, and why.
+    Status(status::Status),
+    /// Show counters straight from the maps, with or without a daemon.
+    Stats(stats::Stats),
+    /// List, show, add, remove and change backends.
+    #[command(subcommand)]
+    Backend(backend::Command),
+    /// Check a configuration file.
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Show where the program is attached, or detach it.
+    #[command(subcommand)]
+    Xdp(xdp::Command),
+}
+
+/// Where the pins of a daemon are; the daemon need not run.
+#[derive(Debug, Args)]
+struct Pins {
+    /// The directory of the pinned maps.
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    pin_dir: Option<PathBuf>,
+    /// The configuration that names that directory [default: /etc/lb/lb.toml, if it exists].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Does what was asked.
+///
+/// # Errors
+/// When it could not be done; [`fail`] makes an exit code of that.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    let output = Output::new(cli.output);
+    let client = Client::new(cli.socket);
+    match cli.command {
+        Command::Run(run) => run.run(),
+        Command::Status(status) => block_on(status.run(&client, output)),
+        Command::Stats(stats) => stats.run(output),
+        Command::Backend(command) => block_on(command.run(&client, output)),
+        Command::Config(command) => command.run(output),
+        Command::Xdp(command) => command.run(output),
+    }
+}
+
+fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+}
+
+impl Pins {
+    fn directory(&self) -> anyhow::Result<PathBuf> {
+        if let Some(directory) = &self.pin_dir {
+            return Ok(directory.clone());
+        }
+        let default = PathBuf::from(configuration::DEFAULT_PATH);
+        let Some(file) = self.config.clone().or_else(|| Some(default).filter(|file| file.exists())) else {
+            return Ok(configuration::DEFAULT_PIN_DIR.into());
+        };
+        Ok(configuration::Config::load(&file)?.global.pin_dir)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_arguments_contradict_each_other_nowhere() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,279 @@
+//! `lb backend`: the servers of a service, one by one.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    str::FromStr,
+    time::{Duration, Instant},
+};
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use tokio::time;
+
+use super::{error::TimedOut, output::Output, status::backends as table};
+use crate::{
+    api::types::{BackendDocument, BackendPatch, BackendsDocument, ErrorCode, NewBackend, SCHEMA_VERSION},
+    client::{self, Client},
+    model::Admin,
+};
+
+/// How often a drain looks whether it is done.
+const POLL: Duration = Duration::from_millis(250);
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List the backends of a service, or of all.
+    List {
+        /// The service.
+        service: Option<String>,
+    },
+    /// Show one backend.
+    Show {
+        /// The backend.
+        backend: Name,
+    },
+    /// Add a backend. It takes connections once its check passes.
+    Add {
+        /// The new backend.
+        backend: Name,
+        /// Where it listens.
+        #[arg(long, value_name = "IP:PORT")]
+        address: String,
+        /// Share of new connections.
+        #[arg(long, default_value_t = 1)]
+        weight: u16,
+    },
+    /// Remove a backend at once; what it serves is cut off (see drain).
+    Remove {
+        /// The backend.
+        backend: Name,
+        #[command(flatten)]
+        consent: Consent,
+    },
+    /// Change the weight of a backend.
+    Set {
+        /// The backend.
+        backend: Name,
+        /// Share of new connections; 0 takes none.
+        #[arg(long)]
+        weight: u16,
+        #[command(flatten)]
+        consent: Consent,
+    },
+    /// Give a backend no new connections and let it finish those it has.
+    Drain {
+        /// The backend.
+        backend: Name,
+        /// Return when it has no connection left.
+        #[arg(long)]
+        wait: bool,
+        /// How long to wait.
+        #[arg(long, value_name = "DURATION", requires = "wait", default_value = "5m", value_parser = humantime::parse_duration)]
+        timeout: Duration,
+        /// Why, for whoever looks at the status.
+        #[arg(long)]
+        reason: Option<String>,
+        #[command(flatten)]
+        consent: Consent,
+    },
+    /// Have a backend serve again.
+    Enable {
+        /// The backend.
+        backend: Name,
+    },
+    /// Turn a backend off.
+    Disable {
+        /// The backend.
+        backend: Name,
+        /// Why, for whoever looks at the status.
+        #[arg(long)]
+        reason: Option<String>,
+        #[command(flatten)]
+        consent: Consent,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Consent {
+    /// Do it even when the service is left with no backend in rotation.
+    #[arg(long)]
+    yes: bool,
+}
+
+/// SERVICE/BACKEND.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    service: String,
+    backend: String,
+}
+
+impl FromStr for Name {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            Some((service, backend)) if !service.is_empty() && !backend.is_empty() => {
+                Ok(Self { service: service.into(), backend: backend.into() })
+            }
+            _ => Err("write SERVICE/BACKEND, e.g. web/web-01".into()),
+        }
+    }
+}
+
+impl Command {
+    pub(super) async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
+        match self {
+            Self::List { service } => list(client, output, service).await,
+            Self::Show { backend: Name { service, backend } } => {
+                show(output, &client.backend(&service, &backend).await?)
+            }
+            Self::Add { backend: Name { service, backend }, address, weight } => {
+                let new = NewBackend { name: Some(backend), address, weight: Some(weight) };
+                show(output, &client.add(&service, &new).await?)
+            }
+            Self::Remove { backend: Name { service, backend }, consent } => {
+                let left = confirmed(consent, |force| client.remove(&service, &backend, force)).await?;
+                output.print(&left, |left| table(&left.backends, output))
+            }
+            Self::Set { backend, weight, consent } => {
+                let patch = BackendPatch { weight: Some(weight), ..BackendPatch::default() };
+                change(client, output, &backend, &patch, consent).await
+            }
+            Self::Drain { backend, wait, timeout, reason, consent } => {
+                let patch = BackendPatch { admin: Some(Admin::Draining), reason, ..BackendPatch::default() };
+                if !wait {
+                    return change(client, output, &backend, &patch, consent).await;
+                }
+                patched(client, &backend, &patch, consent).await?;
+                show(output, &drained(client, &backend, timeout).await?)
+            }
+            Self::Enable { backend } => {
+                let patch = BackendPatch { admin: Some(Admin::Enabled), ..BackendPatch::default() };
+                change(client, output, &backend, &patch, Consent { yes: false }).await
+            }
+            Self::Disable { backend, reason, consent } => {
+                let patch = BackendPatch { admin: Some(Admin::Disabled), reason, ..BackendPatch::default() };
+                change(client, output, &backend, &patch, consent).await
+            }
+        }
+    }
+}
+
+/// The backends of every service: what `lb backend list -o json` prints without a service.
+#[derive(Serialize)]
+struct AllBackends {
+    schema_version: u32,
+    services: Vec<BackendsDocument>,
+}
+
+async fn list(client: &Client, output: Output, service: Option<String>) -> anyhow::Result<()> {
+    if let Some(service) = service {
+        return output.print(&client.backends(&service).await?, |found| table(&found.backends, output));
+    }
+    let services = client.status(None).await?.services.into_iter().map(|service| BackendsDocument {
+        schema_version: SCHEMA_VERSION,
+        service: service.name,
+        backends: service.backends,
+    });
+    let all = AllBackends { schema_version: SCHEMA_VERSION, services: services.collect() };
+    output.print(&all, |all| {
+        let shown = all.services.iter().map(|one| format!("{}\n{}\n", one.service, table(&one.backends, output)));
+        shown.collect::<Vec<_>>().join("\n")
+    })
+}
+
+fn show(output: Output, document: &BackendDocument) -> anyhow::Result<()> {
+    output.print(document, |document| {
+        format!("{}\n{}", document.service, table(std::slice::from_ref(&document.backend), output))
+    })
+}
+
+async fn change(
+    client: &Client,
+    output: Output,
+    name: &Name,
+    patch: &BackendPatch,
+    consent: Consent,
+) -> anyhow::Result<()> {
+    show(output, &patched(client, name, patch, consent).await?)
+}
+
+async fn patched(
+    client: &Client,
+    name: &Name,
+    patch: &BackendPatch,
+    consent: Consent,
+) -> anyhow::Result<BackendDocument> {
+    confirmed(consent, async |force| {
+        let patch = BackendPatch { force, ..patch.clone() };
+        client.change(&name.service, &name.backend, &patch).await
+    })
+    .await
+}
+
+/// Does it; when the daemon refuses and somebody is there to answer, asks and does it all the same.
+async fn confirmed<T>(consent: Consent, request: impl AsyncFn(bool) -> Result<T, client::Error>) -> anyhow::Result<T> {
+    match request(consent.yes).await {
+        Err(client::Error::Answered(mut refused)) if refused.code == ErrorCode::Refused => {
+            let there = io::stdin().is_terminal() && io::stderr().is_terminal();
+            if there && agrees(&refused.message)? {
+                return Ok(request(true).await?);
+            }
+            refused.message.push_str(if there {
+                ". Nothing was changed"
+            } else {
+                ". Nothing was changed; --yes insists"
+            });
+            Err(client::Error::Answered(refused).into())
+        }
+        done => Ok(done?),
+    }
+}
+
+fn agrees(impact: &str) -> io::Result<bool> {
+    eprint!("{impact}.\nDo it all the same? [y/N] ");
+    io::stderr().flush()?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Waits until the backend has no connection left.
+async fn drained(client: &Client, name: &Name, timeout: Duration) -> anyhow::Result<BackendDocument> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        let document = client.backend(&name.service, &name.backend).await?;
+        let left = document.backend.connections;
+        if left == 0 {
+            return Ok(document);
+        }
+        if Instant::now() >= deadline {
+            let waited = humantime::format_duration(timeout);
+            let (service, backend) = (&name.service, &name.backend);
+            let message =
+                format!("{service}/{backend} still has {left} connections after {waited}; it goes on draining");
+            return Err(TimedOut(message).into());
+        }
+        time::sleep(POLL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_is_named_with_its_service() {
+        for (text, expected) in [
+            ("web/web-01", Some(("web", "web-01"))),
+            ("web/[2001:db8::11]:80", Some(("web", "[2001:db8::11]:80"))),
+            ("web", None),
+            ("/web-01", None),
+            ("web/", None),
+        ] {
+            let name = Name::from_str(text).ok();
+            let name = name.as_ref().map(|name| (name.service.as_str(), name.backend.as_str()));
+            assert_eq!(name, expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! `lb status`: where everything stands.
+
+use std::{fmt::Write as _, time::Duration};
+
+use clap::Args;
+use jiff::{SignedDuration, Timestamp};
+use tokio::time;
+
+use super::output::{Output, Tone, cell, word};
+use crate::{
+    api::types::{BackendStatus, ServiceStatus, StatusDocument, Verdict},
+    client::{Client, Error},
+    health::Health,
+    model::{Admin, Passive},
+};
+
+/// Home, and nothing below.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// Only this service.
+    service: Option<String>,
+    /// Show it again every second.
+    #[arg(long)]
+    watch: bool,
+}
+
+impl Status {
+    pub(super) async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
+        if !self.watch {
+            let document = client.status(self.service.as_deref()).await?;
+            return output.print(&document, |document| table(document, output));
+        }
+        loop {
+            let answer = client.status(self.service.as_deref()).await;
+            if output.terminal && !output.is_json() {
+                output.say(CLEAR)?;
+            }
+            match answer {
+                Ok(document) => output.print(&document, |document| table(document, output))?,
+                // Whoever watches a restart of the daemon wants to see its end.
+                Err(error @ (Error::Unreachable { .. } | Error::Silent { .. })) => eprintln!("{error}"),
+                Err(error) => return Err(error.into()),
+            }
+            time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+fn table(document: &StatusDocument, output: Output) -> String {
+    if document.services.is_empty() {
+        return "no service is configured".into();
+    }
+    let mut text = String::new();
+    for service in &document.services {
+        let _ = writeln!(text, "{}\n{}\n", headline(service, output), backends(&service.backends, output));
+    }
+    text
+}
+
+fn headline(service: &ServiceStatus, output: Output) -> String {
+    let tone = match service.verdict {
+        Verdict::Ok => Tone::Good,
+        Verdict::Degraded => Tone::Warning,
+        Verdict::Down => Tone::Bad,
+    };
+    format!(
+        "{}  {}  {}/{}  {}  {}  {} of {} in rotation",
+        service.name,
+        output.paint(&word(service.verdict), tone),
+        service.listen,
+        word(service.protocol),
+        word(service.algorithm),
+        word(service.forward),
+        service.in_rotation,
+        service.total
+    )
+}
+
+/// The backends as a table; indented under their service.
+pub(super) fn backends(backends: &[BackendStatus], output: Output) -> String {
+    let header = ["  BACKEND", "ADDRESS", "ROTATION", "ADMIN", "HEALTH", "WEIGHT", "CONNS", "TOTAL", "SINCE", "CAUSE"];
+    let mut table = output.table(&header, &[5, 6, 7]);
+    let now = Timestamp::now();
+    for backend in backends {
+        let rotation = if backend.in_rotation { cell("in", Tone::Good) } else { cell("out", Tone::Bad) };
+        let admin = match backend.admin {
+            Admin::Enabled => word(backend.admin).into(),
+            Admin::Draining | Admin::Disabled => cell(word(backend.admin), Tone::Warning),
+        };
+        let health = match (backend.health, backend.passive) {
+            (_, Passive::Ejected) => cell("ejected", Tone::Bad),
+            (Health::Up, _) => cell("up", Tone::Good),
+            (Health::Unknown, _) => cell("unknown", Tone::Warning),
+            (Health::Down, _) => cell("down", Tone::Bad),
+        };
+        table.add_row(vec![
+            format!("  {}", backend.name).into(),
+            backend.address.into(),
+            rotation,
+            admin,
+            health,
+            backend.weight.into(),
+            backend.connections.into(),
+            backend.connections_total.into(),
+            ago(backend.since, now).into(),
+            (&backend.cause).into(),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+/// "3h 12m": two units, as coarse as they may be.
+fn ago(since: Timestamp, now: Timestamp) -> String {
+    let seconds = now.duration_since(since).max(SignedDuration::ZERO).as_secs();
+    let (days, hours, minutes) = (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, minutes) => format!("{minutes}m {}s", seconds % 60),
+        (0, hours, minutes) => format!("{hours}h {minutes}m"),
+        (days, hours, _) => format!("{days}d {hours}h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_shown_in_two_units() {
+        for (seconds, expected) in [
+            (-5, "0s"),
+            (59, "59s"),
+            (60, "1m 0s"),
+            (3599, "59m 59s"),
+            (3600, "1h 0m"),
+            (86399, "23h 59m"),
+            (86400, "1d 0h"),
+            (30 * 86400 + 7200, "30d 2h"),
+        ] {
+            let now = Timestamp::from_second(100_000_000).unwrap();
+            assert_eq!(ago(Timestamp::from_second(100_000_000 - seconds).unwrap(), now), expected);
+        }
+    }
+}

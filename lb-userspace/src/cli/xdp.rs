@@ -1,0 +1,84 @@
+//! `lb xdp`: where the program is attached, and how to be rid of it. Needs no daemon.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::{
+    Pins,
+    output::{Output, word},
+};
+use crate::{
+    api::types::SCHEMA_VERSION,
+    dataplane::{self, XdpMode},
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show where the program is attached.
+    Status {
+        #[command(flatten)]
+        pins: Pins,
+    },
+    /// Detach the program and remove everything pinned: balancing ends, connections through it break.
+    Detach {
+        #[command(flatten)]
+        pins: Pins,
+    },
+}
+
+/// What `lb xdp status -o json` prints.
+#[derive(Serialize)]
+struct Attached {
+    schema_version: u32,
+    pin_dir: PathBuf,
+    attachments: Vec<Attachment>,
+}
+
+#[derive(Serialize)]
+struct Attachment {
+    interface: String,
+    mode: XdpMode,
+}
+
+/// What `lb xdp detach -o json` prints.
+#[derive(Serialize)]
+struct Detached {
+    schema_version: u32,
+    pin_dir: PathBuf,
+    interfaces: Vec<String>,
+}
+
+impl Command {
+    pub(super) fn run(self, output: Output) -> anyhow::Result<()> {
+        match self {
+            Self::Status { pins } => status(pins.directory()?, output),
+            Self::Detach { pins } => detach(pins.directory()?, output),
+        }
+    }
+}
+
+fn status(pin_dir: PathBuf, output: Output) -> anyhow::Result<()> {
+    let attachments = dataplane::attachments(&pin_dir)?
+        .into_iter()
+        .map(|found| Attachment { interface: found.interface, mode: found.mode })
+        .collect();
+    let attached = Attached { schema_version: SCHEMA_VERSION, pin_dir, attachments };
+    output.print(&attached, |attached| {
+        let mut table = output.table(&["INTERFACE", "MODE"], &[]);
+        for attachment in &attached.attachments {
+            table.add_row([attachment.interface.clone(), word(attachment.mode)]);
+        }
+        table.trim_fmt()
+    })
+}
+
+fn detach(pin_dir: PathBuf, output: Output) -> anyhow::Result<()> {
+    let interfaces = dataplane::detach(&pin_dir)?;
+    let detached = Detached { schema_version: SCHEMA_VERSION, pin_dir, interfaces };
+    output.print(&detached, |detached| match detached.interfaces.as_slice() {
+        [] => format!("removed {}; nothing was attached", detached.pin_dir.display()),
+        interfaces => format!("detached from {}; removed {}", interfaces.join(", "), detached.pin_dir.display()),
+    })
+}

@@ -1,0 +1,188 @@
+//! The configuration file: TOML in, checked values out.
+//!
+//! A [`Config`] that exists is valid: every rule that can be checked without looking at the machine has been. What the
+//! file gets wrong is reported all at once, each mistake with its line, column and a caret. The model and everything
+//! after it rely on these values and check nothing again.
+
+mod address;
+mod check;
+mod error;
+mod expect;
+mod raw;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    ops::Range,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pub use address::{AddressError, parse_backend};
+pub(crate) use check::check_pair;
+pub use check::{NameError, check_name};
+pub use error::{Error, Problem};
+pub use expect::StatusRanges;
+
+use crate::{
+    config::error::Source,
+    dataplane::XdpMode,
+    plan::{Algorithm, Forward, Protocol},
+};
+
+/// Where `lb run` looks for its configuration.
+pub const DEFAULT_PATH: &str = "/etc/lb/lb.toml";
+/// Where the control API listens.
+pub const DEFAULT_SOCKET: &str = "/run/lb/lb.sock";
+/// Where run-time changes are kept.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/lb";
+/// Where maps and links are pinned.
+pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/lb";
+/// Capacity of the flow table.
+pub const DEFAULT_FLOWS: u32 = 1 << 20;
+
+/// A valid configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What concerns the daemon as a whole.
+    pub global: Global,
+    /// Ordered by name.
+    pub services: Vec<Service>,
+    source: Source,
+    interface_spans: Vec<Range<usize>>,
+}
+
+/// `[global]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Global {
+    /// Where XDP attaches; at least one, no name twice.
+    pub interfaces: Vec<String>,
+    /// How it attaches.
+    pub xdp_mode: XdpMode,
+    /// The socket of the control API; absolute.
+    pub socket: PathBuf,
+    /// Where run-time changes are kept; absolute.
+    pub state_dir: PathBuf,
+    /// Where maps and links are pinned; absolute.
+    pub pin_dir: PathBuf,
+    /// Capacity of the flow table.
+    pub flows: u32,
+}
+
+/// `[service.NAME]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// The key of the table.
+    pub name: String,
+    /// The virtual address; with the protocol, unique among the services.
+    pub listen: SocketAddr,
+    /// The transport protocol.
+    pub protocol: Protocol,
+    /// How a new flow finds its backend.
+    pub algorithm: Algorithm,
+    /// How a packet reaches its backend.
+    pub forward: Forward,
+    /// Fewer backends in rotation than this is an alarm.
+    pub min_healthy: usize,
+    /// How backends are checked.
+    pub health: HealthCheck,
+    /// At least one; names and addresses are unique.
+    pub backends: Vec<Backend>,
+}
+
+/// `[service.NAME.health]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// What is asked of a backend.
+    pub probe: Probe,
+    /// From one check to the next.
+    pub interval: Duration,
+    /// A check that has no answer by then has failed.
+    pub timeout: Duration,
+    /// Checks in a row that must pass before a backend is up again.
+    pub rise: u32,
+    /// Checks in a row that must fail before a backend is down.
+    pub fall: u32,
+    /// Where the check connects, when not where the service does.
+    pub port: Option<u16>,
+}
+
+/// What is asked of a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// Nothing: it counts as up.
+    None,
+    /// That it accepts a connection.
+    Tcp,
+    /// That it answers GET with a wanted status.
+    Http {
+        /// Path and query.
+        path: String,
+        /// The statuses that pass.
+        expect: StatusRanges,
+    },
+}
+
+/// `[[service.NAME.backend]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// The address when the file gives no name.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Share of new flows; 0 takes none.
+    pub weight: u16,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// When the file cannot be read or anything in it is wrong.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let text = fs::read_to_string(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(path, &text)
+    }
+
+    /// Checks the text of a file; the path is only for messages.
+    ///
+    /// # Errors
+    /// With every mistake found.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
+        let source = Source { path: path.to_owned(), text: text.to_owned() };
+        let file = raw::parse(text).map_err(|problem| Error::invalid(&source, vec![problem]))?;
+        let interface_spans = file.global.get_ref().interfaces.get_ref().iter().map(toml::Spanned::span).collect();
+        let (global, services) = check::check(file).map_err(|problems| Error::invalid(&source, problems))?;
+        Ok(Self { global, services, source, interface_spans })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.source.path
+    }
+
+    /// Checks that the interfaces are among those of this machine.
+    ///
+    /// # Errors
+    /// Naming those that are missing and listing those that exist.
+    pub fn check_interfaces(&self, existing: &[String]) -> Result<(), Error> {
+        let missing: Vec<Problem> = self
+            .global
+            .interfaces
+            .iter()
+            .zip(&self.interface_spans)
+            .filter(|(name, _)| !existing.contains(name))
+            .map(|(name, span)| Problem {
+                span: span.clone(),
+                message: format!(
+                    "there is no interface {name} here; `ip link` shows those there are: {}",
+                    existing.join(", ")
+                ),
+            })
+            .collect();
+        if missing.is_empty() { Ok(()) } else { Err(Error::invalid(&self.source, missing)) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,293 @@
+//! From what is written to what is meant: defaults, ranges, and the rules between keys.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Display,
+    net::SocketAddr,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use toml::Spanned;
+
+use super::{Backend, Global, HealthCheck, Probe, Problem, Service, address, raw};
+use crate::plan::{Forward, MAX_WEIGHT, NAME_LEN, Protocol};
+
+/// The longest path that fits a Unix socket address (`sun_path`, with its final zero byte).
+const SOCKET_PATH_LEN: usize = 107;
+/// The longest interface name (`IFNAMSIZ`, less its final zero byte).
+const INTERFACE_LEN: usize = 15;
+const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(24 * 60 * 60);
+/// The start of the daemon waits for every backend's first check.
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
+
+/// Why a name cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// It has no characters.
+    #[error("a name cannot be empty")]
+    Empty,
+    /// It does not fit a map entry.
+    #[error("a name has at most {NAME_LEN} characters, this one has {0}")]
+    TooLong(usize),
+    /// It would be ambiguous on the command line or in a URL.
+    #[error("a name consists of letters, digits and . _ : [ ] -, not {0:?}")]
+    Character(char),
+}
+
+/// Checks the name of a service or a backend.
+///
+/// # Errors
+/// With the first rule that it breaks.
+pub fn check_name(name: &str) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if let Some(character) = name.chars().find(|c| !c.is_ascii_alphanumeric() && !"._:[]-".contains(*c)) {
+        return Err(NameError::Character(character));
+    }
+    if name.len() > NAME_LEN { Err(NameError::TooLong(name.len())) } else { Ok(()) }
+}
+
+/// Checks everything; the services come ordered by name.
+pub(super) fn check(file: raw::File) -> Result<(Global, Vec<Service>), Vec<Problem>> {
+    let mut problems = Problems(Vec::new());
+    let global = global(file.global.into_inner(), &mut problems);
+    let services = services(file.service, &mut problems);
+    if problems.0.is_empty() { Ok((global, services)) } else { Err(problems.0) }
+}
+
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add<T>(&mut self, at: &Spanned<T>, message: impl Display) {
+        self.0.push(Problem { span: at.span(), message: message.to_string() });
+    }
+
+    /// The value, or its problem noted and a stand-in that lets the checks go on.
+    fn or<T, U, E: Display>(&mut self, at: &Spanned<U>, value: Result<T, E>, stand_in: T) -> T {
+        value.unwrap_or_else(|error| {
+            self.add(at, error);
+            stand_in
+        })
+    }
+}
+
+fn global(raw: raw::Global, problems: &mut Problems) -> Global {
+    let names = raw.interfaces.get_ref();
+    if names.is_empty() {
+        problems.add(&raw.interfaces, "no interface is named; write those that clients and backends are reached by");
+    }
+    for (index, name) in names.iter().enumerate() {
+        let text = name.get_ref();
+        if text.is_empty() || text.len() > INTERFACE_LEN || text.contains(|c: char| c == '/' || c.is_whitespace()) {
+            problems.add(name, format!("{text:?} is not the name of an interface"));
+        }
+        if names[..index].iter().any(|earlier| earlier.get_ref() == text) {
+            problems.add(name, format!("interface {text} is named twice"));
+        }
+    }
+    let socket = path(raw.socket, super::DEFAULT_SOCKET, SOCKET_PATH_LEN, problems);
+    let most = usize::MAX;
+    Global {
+        interfaces: names.iter().map(|name| name.get_ref().clone()).collect(),
+        xdp_mode: raw.xdp_mode,
+        socket,
+        state_dir: path(raw.state_dir, super::DEFAULT_STATE_DIR, most, problems),
+        pin_dir: path(raw.pin_dir, super::DEFAULT_PIN_DIR, most, problems),
+        flows: integer(raw.flows.as_ref(), "flows", 64..=1 << 24, super::DEFAULT_FLOWS, problems),
+    }
+}
+
+fn path(raw: Option<Spanned<PathBuf>>, default: &str, most: usize, problems: &mut Problems) -> PathBuf {
+    let Some(raw) = raw else { return Path::new(default).to_owned() };
+    let length = raw.get_ref().as_os_str().len();
+    if !raw.get_ref().is_absolute() {
+        problems.add(&raw, "a relative path depends on where the daemon is started; write one that starts with /");
+    } else if length > most {
+        problems.add(&raw, format!("the path of a socket has at most {most} bytes, this one has {length}"));
+    }
+    raw.into_inner()
+}
+
+fn services(raw: BTreeMap<Spanned<String>, raw::Service>, problems: &mut Problems) -> Vec<Service> {
+    let mut listeners: HashMap<(SocketAddr, Protocol), String> = HashMap::new();
+    let mut services = Vec::new();
+    for (name, raw) in raw {
+        let listen = raw.listen.clone();
+        let Some(service) = service(name, raw, problems) else { continue };
+        let key = (service.listen, service.protocol);
+        if let Some(other) = listeners.insert(key, service.name.clone()) {
+            let message = format!(
+                "services {other} and {} both listen on {}; give one of them another address or port",
+                service.name, service.listen
+            );
+            problems.add(&listen, message);
+        }
+        services.push(service);
+    }
+    services
+}
+
+fn service(name: Spanned<String>, raw: raw::Service, problems: &mut Problems) -> Option<Service> {
+    if let Err(error) = check_name(name.get_ref()) {
+        problems.add(&name, error);
+    }
+    if raw.backend.is_empty() {
+        let example = format!("add [[service.{name}.backend]] with an address", name = name.get_ref());
+        problems.add(&name, format!("service {} has no backend; {example}", name.get_ref()));
+    }
+    let health = health(raw.health, problems);
+    let min_healthy = integer(raw.min_healthy.as_ref(), "min_healthy", 0..=raw.backend.len().max(1), 1, problems);
+    let listen = match address::parse_listen(raw.listen.get_ref()) {
+        Ok(listen) => Some(listen),
+        Err(error) => {
+            problems.add(&raw.listen, error);
+            None
+        }
+    };
+    let backends = backends(name.get_ref(), listen, raw.forward, raw.backend, problems);
+    if !backends.is_empty() && backends.iter().all(|backend| backend.weight == 0) {
+        problems.add(&name, format!("every backend of service {} has weight 0: none would serve", name.get_ref()));
+    }
+    Some(Service {
+        name: name.into_inner(),
+        listen: listen?,
+        protocol: raw.protocol,
+        algorithm: raw.algorithm,
+        forward: raw.forward,
+        min_healthy,
+        health,
+        backends,
+    })
+}
+
+fn health(raw: raw::Health, problems: &mut Problems) -> HealthCheck {
+    if raw.kind != raw::ProbeKind::Http {
+        for at in [&raw.path, &raw.expect].into_iter().flatten() {
+            problems.add(at, "only a check with type = \"http\" asks for a path and a status");
+        }
+    }
+    let probe = match raw.kind {
+        raw::ProbeKind::None => Probe::None,
+        raw::ProbeKind::Tcp => Probe::Tcp,
+        raw::ProbeKind::Http => {
+            let expect = raw.expect.map(|at| problems.or(&at, at.get_ref().parse(), super::StatusRanges::default()));
+            Probe::Http {
+                path: raw.path.map_or_else(|| "/".into(), |at| http_path(at, problems)),
+                expect: expect.unwrap_or_default(),
+            }
+        }
+    };
+    HealthCheck {
+        probe,
+        interval: duration(raw.interval, INTERVALS, Duration::from_secs(2), problems),
+        timeout: duration(raw.timeout, TIMEOUTS, Duration::from_secs(1), problems),
+        rise: integer(raw.rise.as_ref(), "rise", 1..=1000, 2, problems),
+        fall: integer(raw.fall.as_ref(), "fall", 1..=1000, 3, problems),
+        port: raw.port.map(|at| integer(Some(&at), "port", 1..=u16::MAX, 1, problems)),
+    }
+}
+
+fn http_path(raw: Spanned<String>, problems: &mut Problems) -> String {
+    if !raw.get_ref().starts_with('/') || raw.get_ref().contains(|c: char| !c.is_ascii_graphic()) {
+        problems.add(&raw, "a path starts with / and has no spaces; others than ASCII are written %XX");
+    }
+    raw.into_inner()
+}
+
+fn duration(
+    raw: Option<Spanned<String>>,
+    within: RangeInclusive<Duration>,
+    default: Duration,
+    problems: &mut Problems,
+) -> Duration {
+    let Some(raw) = raw else { return default };
+    let text = raw.get_ref();
+    let duration = match humantime::parse_duration(text) {
+        Ok(duration) if within.contains(&duration) => Ok(duration),
+        Ok(_) => {
+            let (least, most) =
+                (humantime::format_duration(*within.start()), humantime::format_duration(*within.end()));
+            Err(format!("{text} is not between {least} and {most}"))
+        }
+        Err(_) => Err(format!("{text:?} is not a duration; write e.g. \"2s\" or \"500ms\"")),
+    };
+    problems.or(&raw, duration, default)
+}
+
+fn backends(
+    service: &str,
+    listen: Option<SocketAddr>,
+    forward: Forward,
+    raw: Vec<raw::Backend>,
+    problems: &mut Problems,
+) -> Vec<Backend> {
+    let mut backends: Vec<Backend> = Vec::new();
+    for raw in raw {
+        let weight = integer(raw.weight.as_ref(), "weight", 0..=MAX_WEIGHT, 1, problems);
+        let address = match address::parse_backend(raw.address.get_ref()) {
+            Ok(address) => address,
+            Err(error) => {
+                problems.add(&raw.address, error);
+                continue;
+            }
+        };
+        let name = raw.name.unwrap_or_else(|| Spanned::new(raw.address.span(), address.to_string()));
+        if let Err(error) = check_name(name.get_ref()) {
+            problems.add(&name, error);
+        }
+        if backends.iter().any(|other| other.name == *name.get_ref()) {
+            problems.add(&name, format!("backend {} appears twice in service {service}", name.get_ref()));
+        } else if let Some(other) = backends.iter().find(|other| other.address == address) {
+            let message =
+                format!("backends {} and {} of service {service} are both {address}", other.name, name.get_ref());
+            problems.add(&raw.address, message);
+        }
+        if let Some(listen) = listen
+            && let Err(error) = check_pair(listen, forward, address)
+        {
+            problems.add(&raw.address, error);
+        }
+        backends.push(Backend { name: name.into_inner(), address, weight });
+    }
+    backends
+}
+
+/// The rules between a service and the address of a backend.
+pub(crate) fn check_pair(listen: SocketAddr, forward: Forward, backend: SocketAddr) -> Result<(), String> {
+    if backend == listen {
+        return Err(format!("{backend} is where the service itself listens; write the server's own address"));
+    }
+    match forward {
+        Forward::Nat if listen.is_ipv4() != backend.is_ipv4() => {
+            let family = |address: SocketAddr| if address.is_ipv4() { "IPv4" } else { "IPv6" };
+            let (wanted, found) = (family(listen), family(backend));
+            Err(format!("the service listens on {wanted} and forward = \"nat\" keeps the family; {backend} is {found}"))
+        }
+        Forward::Nat => Ok(()),
+    }
+}
+
+/// A number within its bounds.
+fn integer<T>(
+    raw: Option<&Spanned<i64>>,
+    key: &str,
+    within: RangeInclusive<T>,
+    default: T,
+    problems: &mut Problems,
+) -> T
+where
+    T: TryFrom<i64> + PartialOrd + Display,
+{
+    let Some(raw) = raw else { return default };
+    match T::try_from(*raw.get_ref()) {
+        Ok(number) if within.contains(&number) => number,
+        _ => {
+            let (least, most) = (within.start(), within.end());
+            problems.add(raw, format!("{key} is between {least} and {most}, not {}", raw.get_ref()));
+            default
+        }
+    }
+}

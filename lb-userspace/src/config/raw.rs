@@ -1,0 +1,129 @@
+//! The file as it is written: the keys there are, and where each value stands.
+//!
+//! An unknown key is an error here, so every key that exists is listed in this file.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::Problem;
+use crate::{
+    dataplane::XdpMode,
+    plan::{Algorithm, Forward, Protocol},
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) global: Spanned<Global>,
+    #[serde(default)]
+    pub(super) service: BTreeMap<Spanned<String>, Service>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Global {
+    pub(super) interfaces: Spanned<Vec<Spanned<String>>>,
+    #[serde(default)]
+    pub(super) xdp_mode: XdpMode,
+    pub(super) socket: Option<Spanned<PathBuf>>,
+    pub(super) state_dir: Option<Spanned<PathBuf>>,
+    pub(super) pin_dir: Option<Spanned<PathBuf>>,
+    pub(super) flows: Option<Spanned<i64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Service {
+    pub(super) listen: Spanned<String>,
+    #[serde(default)]
+    pub(super) protocol: Protocol,
+    #[serde(default)]
+    pub(super) algorithm: Algorithm,
+    #[serde(default)]
+    pub(super) forward: Forward,
+    pub(super) min_healthy: Option<Spanned<i64>>,
+    #[serde(default)]
+    pub(super) health: Health,
+    #[serde(default)]
+    pub(super) backend: Vec<Backend>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Health {
+    #[serde(default, rename = "type")]
+    pub(super) kind: ProbeKind,
+    pub(super) path: Option<Spanned<String>>,
+    pub(super) expect: Option<Spanned<String>>,
+    pub(super) interval: Option<Spanned<String>>,
+    pub(super) timeout: Option<Spanned<String>>,
+    pub(super) rise: Option<Spanned<i64>>,
+    pub(super) fall: Option<Spanned<i64>>,
+    pub(super) port: Option<Spanned<i64>>,
+}
+
+#[derive(Deserialize, Clone, Copy, Default, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ProbeKind {
+    #[default]
+    Tcp,
+    Http,
+    None,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Backend {
+    pub(super) name: Option<Spanned<String>>,
+    pub(super) address: Spanned<String>,
+    pub(super) weight: Option<Spanned<i64>>,
+}
+
+pub(super) fn parse(text: &str) -> Result<File, Problem> {
+    toml::from_str(text)
+        .map_err(|error| Problem { span: error.span().unwrap_or(0..0), message: reword(error.message().trim_end()) })
+}
+
+/// serde's words for what a reader of the file would call keys and values.
+fn reword(message: &str) -> String {
+    if let Some(rest) = message.strip_prefix("unknown field ") {
+        return format!("unknown key {}", suggest(rest));
+    }
+    if let Some(rest) = message.strip_prefix("unknown variant ") {
+        return format!("unknown value {}", suggest(rest));
+    }
+    if let Some(field) = message.strip_prefix("missing field ") {
+        return format!("the key {field} is missing here");
+    }
+    message.replace("expected a sequence", "expected a list: [...]").replace("expected a map", "expected a table")
+}
+
+/// "`nmae`, expected ... `name` ..." with the closest of what was expected, when one is close.
+fn suggest(message: &str) -> String {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let Some(written) = quoted.next() else { return message.to_owned() };
+    let closest = quoted.map(|word| (distance(written, word), word)).min();
+    match closest {
+        Some((distance, word)) if distance <= written.len() / 3 + 1 => {
+            format!("`{written}`; did you mean `{word}`?")
+        }
+        _ => message.to_owned(),
+    }
+}
+
+/// Levenshtein's edit distance.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,205 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A file with one service and two backends, where `replaced` stands for `with`.
+fn file(replaced: &str, with: &str) -> String {
+    let whole = r#"
+[global]
+interfaces = ["eth0"]
+
+[service.web]
+listen = "203.0.113.10:80"
+
+[service.web.health]
+type = "http"
+path = "/health"
+expect = "200,204"
+interval = "500ms"
+timeout = "250ms"
+rise = 3
+fall = 4
+port = 8080
+
+[[service.web.backend]]
+name = "web-01"
+address = "10.0.0.11:80"
+weight = 3
+
+[[service.web.backend]]
+address = "10.0.0.12:80"
+"#;
+    assert!(whole.contains(replaced), "{replaced} is in the file");
+    whole.replacen(replaced, with, 1)
+}
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(Path::new("lb.toml"), text).map_err(|error| error.to_string())
+}
+
+#[test]
+fn every_key_is_read() {
+    let service = parse(&file("", "")).unwrap().services.remove(0);
+    assert_eq!((service.name.as_str(), service.listen), ("web", "203.0.113.10:80".parse().unwrap()));
+    assert_eq!(
+        service.health,
+        HealthCheck {
+            probe: Probe::Http { path: "/health".into(), expect: "200,204".parse().unwrap() },
+            interval: Duration::from_millis(500),
+            timeout: Duration::from_millis(250),
+            rise: 3,
+            fall: 4,
+            port: Some(8080),
+        }
+    );
+    let backend =
+        |name: &str, address: &str, weight| Backend { name: name.into(), address: address.parse().unwrap(), weight };
+    assert_eq!(service.backends, [backend("web-01", "10.0.0.11:80", 3), backend("10.0.0.12:80", "10.0.0.12:80", 1)]);
+}
+
+#[test]
+fn the_shortest_file_has_the_documented_defaults() {
+    let config = parse(
+        r#"global.interfaces = ["eth0"]
+        [service.web]
+        listen = "[2001:db8::10]:80"
+        backend = [{ address = "[2001:db8::11]:80" }]"#,
+    )
+    .unwrap();
+    assert_eq!(
+        config.global,
+        Global {
+            interfaces: vec!["eth0".into()],
+            xdp_mode: XdpMode::Auto,
+            socket: "/run/lb/lb.sock".into(),
+            state_dir: "/var/lib/lb".into(),
+            pin_dir: "/sys/fs/bpf/lb".into(),
+            flows: 1_048_576,
+        }
+    );
+    let service = &config.services[0];
+    assert_eq!(
+        (service.protocol, service.algorithm, service.forward, service.min_healthy),
+        (Protocol::Tcp, Algorithm::RoundRobin, Forward::Nat, 1)
+    );
+    assert_eq!(
+        service.health,
+        HealthCheck {
+            probe: Probe::Tcp,
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            rise: 2,
+            fall: 3,
+            port: None,
+        }
+    );
+}
+
+#[test]
+fn every_mistake_is_pointed_at() {
+    let check = |replaced: &str, with: &str, place: &str, says: &str| {
+        let error = parse(&file(replaced, with)).expect_err(with);
+        assert!(error.starts_with(&format!("lb.toml:{place}: ")) && error.contains(says), "{with}: {error}");
+    };
+    // What TOML and serde find.
+    check("[global]", "[golbal]", "2:2", "unknown key `golbal`; did you mean `global`?");
+    check("interfaces", "nterfaces", "3:1", "did you mean `interfaces`?");
+    check("listen", "lissen", "6:1", "did you mean `listen`?");
+    check("rise", "zzz", "14:1", "unknown key `zzz`, expected one of");
+    check("listen = \"203.0.113.10:80\"", "", "5:1", "the key `listen` is missing");
+    check("[\"eth0\"]", "\"eth0\"", "3:14", "expected a list");
+    check("\"http\"", "\"htpt\"", "9:8", "unknown value `htpt`; did you mean `http`?");
+    check("[\"eth0\"]", "[\"eth0\"", "5:1", "`,`");
+    // Values out of their range.
+    check("[\"eth0\"]", "[]", "3:14", "no interface is named");
+    check("\"eth0\"", "\"eth0\", \"eth0\"", "3:23", "eth0 is named twice");
+    check("\"eth0\"", "\"a/b\"", "3:15", "not the name of an interface");
+    check("[\"eth0\"]", "[\"eth0\"]\nflows = 63", "4:9", "between 64 and 16777216, not 63");
+    check("[\"eth0\"]", "[\"eth0\"]\nflows = 16777217", "4:9", "between 64 and 16777216");
+    check("[\"eth0\"]", "[\"eth0\"]\nsocket = \"lb.sock\"", "4:10", "starts with /");
+    check("\"500ms\"", "\"0s\"", "12:12", "0s is not between 10ms and 1day");
+    check("\"250ms\"", "\"2m\"", "13:11", "2m is not between 10ms and 1m");
+    check("\"250ms\"", "\"a while\"", "13:11", "\"a while\" is not a duration");
+    check("rise = 3", "rise = 0", "14:8", "rise is between 1 and 1000, not 0");
+    check("fall = 4", "fall = 0", "15:8", "fall is between 1 and 1000, not 0");
+    check("port = 8080", "port = 0", "16:8", "port is between 1 and 65535, not 0");
+    check("\"200,204\"", "\"200,20x\"", "11:10", "\"20x\" is not an HTTP status");
+    check("\"/health\"", "\"health\"", "10:8", "a path starts with /");
+    check("weight = 3", "weight = 257", "21:10", "weight is between 0 and 256, not 257");
+    check("weight = 3", "weight = -1", "21:10", "weight is between 0 and 256, not -1");
+    check("203.0.113.10:80", "0.0.0.0:80", "6:10", "the unspecified address; write the address that clients");
+    check("203.0.113.10:80", "203.0.113.10:0", "6:10", "port 0");
+    check("10.0.0.11:80", "127.0.0.1:80", "20:11", "a loopback address; a backend is another machine");
+    check("web-01", &"w".repeat(64), "19:8", "at most 63 characters, this one has 64");
+    // Rules between keys.
+    check("\"http\"", "\"tcp\"", "10:8", "only a check with type = \"http\"");
+    check("10.0.0.11:80", "[2001:db8::11]:80", "20:11", "keeps the family; [2001:db8::11]:80 is IPv6");
+    check("10.0.0.11:80", "203.0.113.10:80", "20:11", "where the service itself listens");
+    check("10.0.0.11:80", "10.0.0.12:80", "24:11", "backends web-01 and 10.0.0.12:80 of service web are both");
+    check("web-01", "10.0.0.12:80", "24:11", "backend 10.0.0.12:80 appears twice in service web");
+    check("\"203.0.113.10:80\"", "\"203.0.113.10:80\"\nmin_healthy = 3", "7:15", "between 0 and 2, not 3");
+    let second =
+        "[service.mail]\nlisten = \"203.0.113.10:80\"\nbackend = [{ address = \"10.0.0.13:25\" }]\n[service.web]";
+    check("[service.web]", second, "9:10", "services mail and web both listen on 203.0.113.10:80");
+    let idle = file("weight = 3", "weight = 0") + "weight = 0";
+    assert!(parse(&idle).unwrap_err().contains("every backend of service web has weight 0"));
+    let spaced = file("", "").replace("service.web", "service.\"a b\"");
+    assert!(parse(&spaced).unwrap_err().contains("lb.toml:5:10: a name consists of letters"));
+    let empty = "global.interfaces = [\"eth0\"]\n[service.web]\nlisten = \"203.0.113.10:80\"";
+    assert!(parse(empty).unwrap_err().starts_with("lb.toml:2:10: service web has no backend"));
+}
+
+#[test]
+fn one_address_may_serve_two_ports() {
+    let second =
+        "[service.mail]\nlisten = \"203.0.113.10:25\"\nbackend = [{ address = \"10.0.0.13:25\" }]\n[service.web]";
+    assert_eq!(parse(&file("[service.web]", second)).unwrap().services.len(), 2);
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let text = file("rise = 3", "rise = 0").replace("fall = 4", "fall = 0");
+    let error = parse(&text).unwrap_err();
+    assert!(error.contains("lb.toml:14:8: rise") && error.contains("lb.toml:15:8: fall"), "{error}");
+}
+
+#[test]
+fn a_mistake_is_shown_with_its_line_and_a_caret() {
+    let error = parse(&file("weight = 3", "\tweight = 999 # more")).unwrap_err();
+    let expected =
+        "lb.toml:21:11: weight is between 0 and 256, not 999\n    |\n 21 | \tweight = 999 # more\n    | \t         ^^^";
+    assert_eq!(error, expected);
+}
+
+#[test]
+fn a_missing_interface_is_named_with_those_that_exist() {
+    let config = parse(&file("\"eth0\"", "\"eth0\", \"eth1\"")).unwrap();
+    let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert!(config.check_interfaces(&names(&["eth0", "eth1", "lo"])).is_ok());
+    let error = config.check_interfaces(&names(&["eth0", "lo"])).unwrap_err().to_string();
+    assert!(
+        error.starts_with("lb.toml:3:23: there is no interface eth1 here; `ip link` shows those there are: eth0, lo\n"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = Config::load(Path::new("/nonexistent/lb.toml")).unwrap_err().to_string();
+    assert!(error.contains("cannot read the configuration /nonexistent/lb.toml"), "{error}");
+}
+
+proptest! {
+    /// Whatever the file holds, the answer is a configuration or a message.
+    #[test]
+    fn no_text_is_too_odd(at in 0usize..400, cut in 0usize..8, odd in "\\PC{0,6}|[\n\t\r\"=\\[\\]]{0,4}") {
+        let mut text = file("", "");
+        let (start, end) = (text.floor_char_boundary(at), text.floor_char_boundary(at + cut));
+        text.replace_range(start..end, &odd);
+        if let Err(message) = parse(&text) {
+            prop_assert!(message.starts_with("lb.toml:"), "{message}");
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! One task owns the model: whatever happens reaches it as a message, changes the model, and ends up in the maps.
+//!
+//! Results of checks, routes, an operator's commands and a new configuration all take the same way:
+//! message -> [`Model`] -> [`Plan`](crate::plan::Plan) -> [`Dataplane::apply`]. A command that cannot be stored or
+//! applied changes nothing.
+
+mod command;
+mod report;
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use command::Request;
+pub use command::{Command, Handle, Refusal};
+use jiff::Timestamp;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{self, Instant, MissedTickBehavior},
+};
+
+use crate::{
+    config::{self, Config},
+    dataplane::{self, Dataplane},
+    model::{Model, Transition},
+    nexthop,
+    probe::{self, Probes},
+    state::{self, StateFile},
+};
+
+/// How often the maps are compared with what they should be.
+const RECONCILE: Duration = Duration::from_secs(10);
+/// How long the start waits for neighbours to answer.
+const NEIGHBOURS: Duration = Duration::from_secs(1);
+
+/// Why the controller did not start or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel refuses.
+    #[error(transparent)]
+    Dataplane(#[from] dataplane::Error),
+    /// Run-time changes cannot be read or kept.
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// Routes and neighbours cannot be followed.
+    #[error("cannot follow routes and neighbours: {0}")]
+    Netlink(#[source] std::io::Error),
+}
+
+/// Owns the model and everything that follows it.
+pub struct Controller {
+    config: Config,
+    model: Model,
+    dataplane: Dataplane,
+    state: StateFile,
+    probes: Probes,
+    addresses: watch::Sender<BTreeSet<IpAddr>>,
+    /// The last table: a new backend may be at an address that is looked up already.
+    routes: nexthop::Table,
+    inbox: Inbox,
+    /// From then on what changes goes to the maps at once.
+    attached: bool,
+    /// The maps may not say what the model says: the last write failed.
+    behind: bool,
+}
+
+/// Where messages arrive.
+struct Inbox {
+    requests: mpsc::Receiver<Request>,
+    reports: mpsc::Receiver<probe::Report>,
+    tables: mpsc::Receiver<nexthop::Table>,
+}
+
+impl Controller {
+    /// Takes over what is pinned or starts afresh, checks every backend once, and attaches.
+    ///
+    /// # Errors
+    /// When anything of that fails; nothing stays attached or pinned then that was not before.
+    pub async fn start(config: Config) -> Result<(Self, Handle), Error> {
+        let (state, overrides) = StateFile::open(&config.global.state_dir)?;
+        let mut model = Model::new(&config.services, &overrides, Timestamp::now());
+        let dataplane = Dataplane::open(&options(&config))?;
+        let adopted = dataplane.adopted();
+        for known in &adopted {
+            model.adopt(&known.service, &known.backend, known.address, known.healthy, Timestamp::now());
+        }
+        let (requests_in, requests) = mpsc::channel(64);
+        let (reports_in, reports) = mpsc::channel(1024);
+        let (tables_in, tables) = mpsc::channel(8);
+        let (addresses, wanted) = watch::channel(model.addresses());
+        nexthop::follow(wanted, tables_in).map_err(Error::Netlink)?;
+        let mut controller = Self {
+            config,
+            model,
+            dataplane,
+            state,
+            probes: Probes::new(reports_in),
+            addresses,
+            routes: nexthop::Table::new(),
+            inbox: Inbox { requests, reports, tables },
+            attached: false,
+            behind: false,
+        };
+        controller.first_routes().await;
+        if adopted.is_empty() {
+            controller.first_checks().await;
+            controller.attach()?;
+        } else {
+            tracing::info!(
+                "taking over {} backends from {}",
+                adopted.len(),
+                controller.config.global.pin_dir.display()
+            );
+            controller.attach()?;
+            controller.first_checks().await;
+        }
+        Ok((controller, Handle::new(requests_in)))
+    }
+
+    /// Serves messages until `stop` is done. Forwarding stays in place.
+    pub async fn run(mut self, mut reload: mpsc::Receiver<()>, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        let mut reconcile = time::interval_at(Instant::now() + RECONCILE, RECONCILE);
+        reconcile.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = &mut stop => return,
+                Some(request) = self.inbox.requests.recv() => self.answer(request),
+                Some(report) = self.inbox.reports.recv() => self.observe(&report),
+                Some(table) = self.inbox.tables.recv() => self.resolve(table),
+                Some(()) = reload.recv() => self.reload(),
+                _ = reconcile.tick() => self.reconcile(),
+            }
+        }
+    }
+
+    /// Waits for the ways to the backends, but not for long: a dead one has none.
+    async fn first_routes(&mut self) {
+        let deadline = Instant::now() + NEIGHBOURS;
+        loop {
+            match time::timeout_at(deadline, self.inbox.tables.recv()).await {
+                Ok(Some(table)) => {
+                    let complete = table.values().all(Result::is_ok);
+                    self.resolve(table);
+                    if complete {
+                        return;
+                    }
+                }
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Starts the checks and waits until each backend has been checked once. Their timeouts bound that.
+    async fn first_checks(&mut self) {
+        self.probes.follow(&self.model);
+        let mut pending: HashSet<probe::Key> = self.probes.keys().cloned().collect();
+        while !pending.is_empty() {
+            tokio::select! {
+                Some(report) = self.inbox.reports.recv() => {
+                    pending.remove(&report.key);
+                    self.observe(&report);
+                }
+                Some(table) = self.inbox.tables.recv() => self.resolve(table),
+            }
+        }
+    }
+
+    fn attach(&mut self) -> Result<(), Error> {
+        self.dataplane.apply(&self.model.plan())?;
+        for attachment in self.dataplane.attach()? {
+            report::attached(&attachment);
+        }
+        self.attached = true;
+        report::standings(&self.model);
+        Ok(())
+    }
+
+    fn observe(&mut self, report: &probe::Report) {
+        if !self.probes.is_current(report) {
+            return;
+        }
+        let (service, backend) = &report.key;
+        let health = self.health(service, backend);
+        let transition = self.model.observe(service, backend, &report.result, Timestamp::now());
+        if self.health(service, backend) != health || transition.is_some() {
+            self.publish(transition);
+        }
+    }
+
+    fn health(&self, service: &str, backend: &str) -> Option<crate::health::Health> {
+        let service = self.model.services.get(service)?;
+        service.backends.iter().find(|known| known.name == backend).map(|known| known.health.health())
+    }
+
+    fn resolve(&mut self, table: nexthop::Table) {
+        let transitions = self.model.resolve(&table, Timestamp::now());
+        self.routes = table;
+        self.publish(transitions);
+    }
+
+    /// Brings the maps up to the model, after changes that cannot be refused any more.
+    fn publish(&mut self, transitions: impl IntoIterator<Item = Transition>) {
+        if !self.attached {
+            return;
+        }
+        for transition in transitions {
+            report::transition(&self.model, &transition);
+        }
+        let applied = self.dataplane.apply(&self.model.plan());
+        self.behind = applied.is_err();
+        if let Err(error) = applied {
+            tracing::error!("the maps could not be updated, trying again in {RECONCILE:?}: {error}");
+        }
+    }
+
+    /// Replaces the model, if that can be stored and applied; otherwise all stays as it is.
+    fn replace(&mut self, mut next: Model) -> Result<(), Error> {
+        next.resolve(&self.routes, Timestamp::now());
+        self.state.save(&next.overrides())?;
+        if let Err(error) = self.dataplane.apply(&next.plan()) {
+            self.state.save(&self.model.overrides())?;
+            self.behind = true;
+            return Err(error.into());
+        }
+        self.model = next;
+        self.probes.follow(&self.model);
+        self.addresses.send_if_modified(|addresses| {
+            let wanted = self.model.addresses();
+            let differs = *addresses != wanted;
+            *addresses = wanted;
+            differs
+        });
+        Ok(())
+    }
+
+    fn reload(&mut self) {
+        let loaded = Config::load(self.config.path());
+        let next = match loaded {
+            Ok(next) => next,
+            Err(error) => return tracing::error!("not reloaded, nothing has changed:\n{error}"),
+        };
+        if next.global != self.config.global {
+            tracing::warn!("changes in [global] take effect with the next start of the daemon");
+        }
+        match self.replace(self.model.reload(&next.services, Timestamp::now())) {
+            Ok(()) => {
+                self.config.services = next.services;
+                tracing::info!("reloaded {}", self.config.path().display());
+                report::standings(&self.model);
+            }
+            Err(error) => tracing::error!("not reloaded, nothing has changed: {error}"),
+        }
+    }
+
+    fn reconcile(&mut self) {
+        if self.behind {
+            self.publish(None);
+        }
+        match self.dataplane.reconcile() {
+            Ok(0) => {}
+            Ok(foreign) => tracing::warn!("{foreign} map entries were changed by somebody else; repaired"),
+            Err(error) => tracing::error!("the maps could not be compared with the model: {error}"),
+        }
+    }
+}
+
+fn options(config: &Config) -> dataplane::Options {
+    let backends = config.services.iter().map(|service: &config::Service| service.backends.len()).sum::<usize>();
+    dataplane::Options {
+        interfaces: config.global.interfaces.clone(),
+        xdp_mode: config.global.xdp_mode,
+        pin_dir: config.global.pin_dir.clone(),
+        flows: config.global.flows,
+        services: u32::try_from(config.services.len()).unwrap_or(u32::MAX),
+        backends: u32::try_from(backends).unwrap_or(u32::MAX),
+    }
+}

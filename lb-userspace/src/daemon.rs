@@ -1,0 +1,97 @@
+//! `lb run`: checks first, then touches the system, then serves until told to stop.
+
+use std::{io, path::Path};
+
+use rustix::thread::{CapabilitySet, capabilities};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+
+use crate::{
+    api,
+    config::{self, Config},
+    controller::{self, Controller},
+    interface, notify,
+};
+
+/// Why the daemon did not start or came to an end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration is wrong, or wrong for this machine.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// Not root, nor as good as.
+    #[error(
+        "lb run loads an XDP program and attaches it to {interfaces}, which needs root, or CAP_NET_ADMIN and CAP_BPF: \
+         run it with sudo or as a system service"
+    )]
+    Privileges {
+        /// Where it would attach.
+        interfaces: String,
+    },
+    /// The socket of the API cannot be had.
+    #[error(transparent)]
+    Socket(#[from] api::SocketError),
+    /// The controller did not start.
+    #[error(transparent)]
+    Controller(#[from] controller::Error),
+    /// The system refuses something basic.
+    #[error("cannot {0}: {1}")]
+    System(&'static str, #[source] io::Error),
+}
+
+/// Runs the daemon until SIGTERM or SIGINT. Forwarding stays in place after it.
+///
+/// # Errors
+/// When it cannot start: then nothing is left attached, pinned or listening that was not before.
+pub async fn run(path: &Path) -> Result<(), Error> {
+    let config = Config::load(path)?;
+    check_privileges(&config)?;
+    config.check_interfaces(&interface::names().map_err(|error| Error::System("list interfaces", error))?)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| Error::System("catch SIGTERM", error))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Error::System("catch SIGINT", error))?;
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    tokio::pin!(stop);
+    let reload = reloads().map_err(|error| Error::System("catch SIGHUP", error))?;
+    let socket = api::Socket::bind(&config.global.socket).await?;
+
+    let (controller, handle) = tokio::select! {
+        started = Controller::start(config) => started?,
+        () = &mut stop => {
+            tracing::info!("stopped before the start was over");
+            return Ok(());
+        }
+    };
+    notify::send(notify::READY);
+    tracing::info!("ready");
+    tokio::select! {
+        () = controller.run(reload, stop) => {}
+        served = api::serve(socket, handle) => served.map_err(|error| Error::System("serve the control API", error))?,
+    }
+    notify::send(notify::STOPPING);
+    tracing::info!("stopped; what is attached goes on forwarding (`lb xdp detach` ends that)");
+    Ok(())
+}
+
+fn check_privileges(config: &Config) -> Result<(), Error> {
+    let held = capabilities(None).map_err(|error| Error::System("read my capabilities", error.into()))?.effective;
+    let loads = held.intersects(CapabilitySet::BPF | CapabilitySet::SYS_ADMIN);
+    if held.contains(CapabilitySet::NET_ADMIN) && loads {
+        return Ok(());
+    }
+    Err(Error::Privileges { interfaces: config.global.interfaces.join(", ") })
+}
+
+/// A message for each SIGHUP.
+fn reloads() -> io::Result<mpsc::Receiver<()>> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move { while hangups.recv().await.is_some() && sender.send(()).await.is_ok() {} });
+    Ok(receiver)
+}

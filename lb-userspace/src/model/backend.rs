@@ -1,0 +1,231 @@
+//! One backend: the causes that decide whether it is in rotation, each with who set it, when and why.
+
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config,
+    health::{Health, Machine, Thresholds},
+    plan::{BackendPlan, NextHop},
+};
+
+/// What an operator wants of a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Admin {
+    /// To serve.
+    #[default]
+    Enabled,
+    /// To finish what it has and take nothing new.
+    Draining,
+    /// To be off.
+    Disabled,
+}
+
+/// What the traffic itself says of a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Passive {
+    /// Nothing bad.
+    #[default]
+    Ok,
+    /// That it fails its clients.
+    Ejected,
+}
+
+/// When, by whom and why something became what it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// When.
+    pub at: Timestamp,
+    /// By whom: "config", "health check", "netlink", "uid 0".
+    pub actor: String,
+    /// Why, for people.
+    pub cause: String,
+}
+
+/// A value and the change that made it so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held<T> {
+    /// What it is.
+    pub value: T,
+    /// How it came to be.
+    #[serde(flatten)]
+    pub change: Change,
+}
+
+/// Why there is no way yet.
+const NOT_LOOKED_UP: &str = "no route looked up yet";
+
+/// One backend of a service.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    /// Unique in the service.
+    pub name: String,
+    /// Where it listens; unique in the service.
+    pub address: SocketAddr,
+    /// Share of new flows; with 0 it is out of rotation.
+    pub weight: Held<u16>,
+    /// What an operator wants.
+    pub admin: Held<Admin>,
+    /// What its checks say.
+    pub health: Machine,
+    /// How that came to be.
+    pub health_change: Change,
+    /// What the traffic says.
+    pub passive: Held<Passive>,
+    /// The way to it; without one, why.
+    pub route: Held<Result<NextHop, String>>,
+}
+
+/// Whether a backend is in rotation, since when and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether it takes new flows.
+    pub in_rotation: bool,
+    /// The first cause that keeps it out; when none does, the last that let it in.
+    pub change: Change,
+}
+
+impl Change {
+    /// A change at a time.
+    pub fn new(at: Timestamp, actor: &str, cause: impl Into<String>) -> Self {
+        Self { at, actor: actor.to_owned(), cause: cause.into() }
+    }
+}
+
+impl<T> Held<T> {
+    /// A value with its change.
+    pub fn new(value: T, change: Change) -> Self {
+        Self { value, change }
+    }
+}
+
+impl Backend {
+    /// As the file has it: enabled, not checked, not looked up.
+    pub(super) fn new(entry: config::Backend, check: &config::HealthCheck, now: Timestamp) -> Self {
+        let configured = Change::new(now, "config", "configured");
+        let (health, cause) = match check.probe {
+            config::Probe::None => (Health::Up, "not checked: type = \"none\""),
+            _ => (Health::Unknown, "not checked yet"),
+        };
+        Self {
+            name: entry.name,
+            address: entry.address,
+            weight: Held::new(entry.weight, configured.clone()),
+            admin: Held::new(Admin::Enabled, configured.clone()),
+            health: Machine::new(health),
+            health_change: Change::new(now, "config", cause),
+            passive: Held::new(Passive::Ok, configured),
+            route: Held::new(Err(NOT_LOOKED_UP.into()), Change::new(now, "netlink", "started")),
+        }
+    }
+
+    /// Whether it is this very server.
+    pub fn is(&self, name: &str, address: SocketAddr) -> bool {
+        self.name == name && self.address == address
+    }
+
+    /// Whether it takes new flows.
+    pub fn in_rotation(&self) -> bool {
+        self.blocker().is_none()
+    }
+
+    /// Whether it is in rotation, and why.
+    pub fn standing(&self) -> Standing {
+        let change = self.blocker().unwrap_or_else(|| {
+            let agreeing = [
+                &self.health_change,
+                &self.admin.change,
+                &self.weight.change,
+                &self.passive.change,
+                &self.route.change,
+            ];
+            // The earlier of equals: what the checks say tells most.
+            agreeing.into_iter().rev().max_by_key(|change| change.at).expect("the list is not empty").clone()
+        });
+        Standing { in_rotation: self.in_rotation(), change }
+    }
+
+    /// What keeps it out of rotation: of several causes the one that an operator must undo first.
+    fn blocker(&self) -> Option<Change> {
+        if self.admin.value != Admin::Enabled {
+            return Some(self.admin.change.clone());
+        }
+        if self.weight.value == 0 {
+            let cause = format!("weight 0 ({})", self.weight.change.cause);
+            return Some(Change { cause, ..self.weight.change.clone() });
+        }
+        // Before health: without a way to the backend its checks fail too, and say less.
+        if let Err(why) = &self.route.value {
+            return Some(Change { cause: why.clone(), ..self.route.change.clone() });
+        }
+        if self.health.health() != Health::Up {
+            return Some(self.health_change.clone());
+        }
+        Some(self.passive.change.clone()).filter(|_| self.passive.value != Passive::Ok)
+    }
+
+    /// Takes over what is known of the same server from before a reload.
+    pub(super) fn inherit(&mut self, known: &Self, health: bool) {
+        self.route = known.route.clone();
+        self.passive = known.passive.clone();
+        if health {
+            self.health = known.health;
+            self.health_change = known.health_change.clone();
+        }
+        // What stays the same stays so since when it did.
+        if self.admin.value == known.admin.value {
+            self.admin.change = known.admin.change.clone();
+        }
+        if (self.weight.value == 0) == (known.weight.value == 0) {
+            self.weight.change = known.weight.change.clone();
+        }
+    }
+
+    pub(super) fn adopt(&mut self, health: Health, now: Timestamp) {
+        self.health = Machine::new(health);
+        self.health_change = Change::new(now, "health check", "as it was before the daemon started");
+    }
+
+    pub(super) fn observe(&mut self, result: &Result<String, String>, thresholds: Thresholds, now: Timestamp) {
+        let (Ok(seen) | Err(seen)) = result;
+        if self.health.observe(result.is_ok(), thresholds) {
+            self.health_change = Change::new(now, "health check", seen);
+        } else if result.is_ok() == (self.health.health() == Health::Up) {
+            // The same state for another reason, say a timeout after a refusal: the reason of today helps.
+            self.health_change.cause.clone_from(seen);
+        }
+    }
+
+    pub(super) fn resolve(&mut self, route: &Result<NextHop, String>, now: Timestamp) {
+        if self.route.value == *route {
+            return;
+        }
+        // Neither another way nor the first is news: only one that was missing.
+        let was_missing = self.route.value.as_ref().is_err_and(|why| why != NOT_LOOKED_UP);
+        let at = if route.is_err() || was_missing { now } else { self.route.change.at };
+        self.route = Held::new(route.clone(), Change::new(at, "netlink", "route and neighbour resolved"));
+    }
+
+    pub(super) fn set_weight(&mut self, weight: u16, change: Change) {
+        // Another share is no change of rotation, some share after none is.
+        if (weight == 0) != (self.weight.value == 0) {
+            self.weight.change = change;
+        }
+        self.weight.value = weight;
+    }
+
+    pub(super) fn plan(&self) -> BackendPlan {
+        BackendPlan {
+            name: self.name.clone(),
+            address: self.address,
+            weight: self.weight.value,
+            in_rotation: self.in_rotation(),
+            healthy: self.health.health() == Health::Up,
+            next_hop: self.route.value.as_ref().ok().copied(),
+        }
+    }
+}

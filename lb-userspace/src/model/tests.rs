@@ -1,0 +1,379 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::{HealthCheck, Probe};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+/// A service "web" with backends "a", "b", ... of these weights.
+fn service(weights: &[u16]) -> config::Service {
+    config::Service {
+        name: "web".into(),
+        listen: "203.0.113.10:80".parse().unwrap(),
+        protocol: Default::default(),
+        algorithm: Default::default(),
+        forward: Default::default(),
+        min_healthy: 1,
+        health: HealthCheck {
+            probe: Probe::Tcp,
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            rise: 2,
+            fall: 3,
+            port: None,
+        },
+        backends: weights.iter().enumerate().map(|(index, weight)| entry_of(index, *weight)).collect(),
+    }
+}
+
+fn entry_of(index: usize, weight: u16) -> config::Backend {
+    let name = char::from(b'a' + u8::try_from(index).unwrap()).to_string();
+    config::Backend { name, address: address(index), weight }
+}
+
+fn address(index: usize) -> SocketAddr {
+    format!("10.0.0.{}:80", index + 1).parse().unwrap()
+}
+
+fn hop() -> NextHop {
+    NextHop { ifindex: 2, source: "10.0.0.254".parse().unwrap(), source_mac: [2; 6], mac: [4; 6] }
+}
+
+fn routes(model: &Model) -> HashMap<IpAddr, Result<NextHop, String>> {
+    model.addresses().into_iter().map(|address| (address, Ok(hop()))).collect()
+}
+
+/// Every backend of the file up and resolved at second 10.
+fn serving(weights: &[u16]) -> Model {
+    let mut model = Model::new(&[service(weights)], &Overrides::default(), at(0));
+    model.resolve(&routes(&model), at(10));
+    for index in 0..weights.len() {
+        let name = entry_of(index, 1).name;
+        model.observe("web", &name, &Ok("connected".into()), at(10));
+    }
+    model
+}
+
+fn backend<'a>(model: &'a Model, name: &str) -> &'a Backend {
+    model.services["web"].backends.iter().find(|backend| backend.name == name).unwrap()
+}
+
+fn admin(admin: Admin) -> AdminChange {
+    AdminChange { admin: Some(admin), ..AdminChange::default() }
+}
+
+fn weight(weight: u16) -> AdminChange {
+    AdminChange { weight: Some(weight), ..AdminChange::default() }
+}
+
+fn standing(model: &Model, name: &str) -> (bool, i64, String) {
+    let standing = backend(model, name).standing();
+    (standing.in_rotation, standing.change.at.as_second(), standing.change.cause)
+}
+
+#[test]
+fn a_backend_is_in_rotation_when_every_cause_agrees() {
+    type Step = fn(&mut Model);
+    let down: Step = |model| {
+        for _ in 0..3 {
+            model.observe("web", "a", &Err("connection refused".into()), at(20));
+        }
+    };
+    let drain: Step = |model| {
+        let wish = AdminChange { reason: Some("kernel".into()), ..admin(Admin::Draining) };
+        model.set("web", "a", &wish, "uid 0", at(30)).unwrap();
+    };
+    let idle: Step = |model| drop(model.set("web", "a", &weight(0), "uid 0", at(35)).unwrap());
+    let lost: Step = |model| {
+        let gone = HashMap::from([(address(0).ip(), Err("no route to 10.0.0.1".into()))]);
+        model.resolve(&gone, at(40));
+    };
+    let enable: Step = |model| drop(model.set("web", "a", &admin(Admin::Enabled), "uid 0", at(50)).unwrap());
+    let up: Step = |model| {
+        for _ in 0..2 {
+            model.observe("web", "a", &Ok("connected".into()), at(60));
+        }
+    };
+    let check = |steps: &[Step], expected: (bool, i64, &str)| {
+        let mut model = serving(&[1, 1]);
+        steps.iter().for_each(|step| step(&mut model));
+        let (in_rotation, since, cause) = standing(&model, "a");
+        assert_eq!((in_rotation, since, cause.as_str()), expected);
+        assert_eq!(model.plan().services[0].backends[0].in_rotation, in_rotation);
+    };
+    check(&[], (true, 10, "connected"));
+    check(&[down], (false, 20, "connection refused"));
+    check(&[drain], (false, 30, "drained by uid 0: kernel"));
+    check(&[idle], (false, 35, "weight 0 (weight set by uid 0)"));
+    check(&[lost], (false, 40, "no route to 10.0.0.1"));
+    check(&[drain, enable], (true, 50, "enabled by uid 0"));
+    check(&[down, up], (true, 60, "connected"));
+    // The cause to undo first.
+    check(&[down, drain, idle, lost], (false, 30, "drained by uid 0: kernel"));
+    check(&[down, lost], (false, 40, "no route to 10.0.0.1"));
+    check(&[down, drain, enable], (false, 20, "connection refused"));
+    // Another share or another way is no news.
+    let heavier: Step = |model| drop(model.set("web", "a", &weight(9), "uid 0", at(70)).unwrap());
+    let moved: Step = |model| {
+        let way = NextHop { mac: [9; 6], ..hop() };
+        model.resolve(&HashMap::from([(address(0).ip(), Ok(way))]), at(80));
+    };
+    let found: Step = |model| drop(model.resolve(&routes(model), at(90)));
+    check(&[heavier, moved], (true, 10, "connected"));
+    check(&[idle, heavier], (true, 70, "weight set by uid 0"));
+    check(&[lost, found], (true, 90, "route and neighbour resolved"));
+}
+
+#[test]
+fn transitions_are_told_once_with_what_is_left() {
+    let mut model = serving(&[1, 1]);
+    let failed = Err("HTTP 500".into());
+    assert_eq!(model.observe("web", "a", &failed, at(20)), None);
+    assert_eq!(model.observe("web", "a", &failed, at(22)), None);
+    let transition = model.observe("web", "a", &failed, at(24)).unwrap();
+    assert_eq!((transition.backend.as_str(), transition.in_rotation, transition.total), ("a", 1, 2));
+    assert_eq!(transition.standing.change, Change::new(at(24), "health check", "HTTP 500"));
+    assert_eq!(model.observe("web", "a", &failed, at(26)), None);
+    assert_eq!(model.observe("web", "nobody", &failed, at(26)), None);
+}
+
+#[test]
+fn a_backend_that_stays_down_shows_why_it_is_down_today() {
+    let mut model = serving(&[1, 1]);
+    for (second, seen) in [(20, "refused"), (22, "refused"), (24, "refused"), (26, "no answer")] {
+        model.observe("web", "a", &Err(seen.into()), at(second));
+    }
+    assert_eq!(standing(&model, "a"), (false, 24, "no answer".into()));
+}
+
+#[test]
+fn a_backend_without_checks_is_up_from_the_start() {
+    let mut spec = service(&[1]);
+    spec.health.probe = Probe::None;
+    let mut model = Model::new(&[spec], &Overrides::default(), at(0));
+    assert_eq!(model.services["web"].in_rotation(), 0, "no route yet");
+    model.resolve(&routes(&model), at(1));
+    assert_eq!(model.services["web"].in_rotation(), 1);
+    model.adopt("web", "a", address(0), false, at(2));
+    assert_eq!(model.services["web"].in_rotation(), 1, "nothing would ever put it back");
+}
+
+#[test]
+fn health_is_taken_over_for_the_same_server_only() {
+    let check = |name: &str, address: SocketAddr, healthy: bool, expected: Health| {
+        let mut model = Model::new(&[service(&[1])], &Overrides::default(), at(0));
+        model.adopt("web", name, address, healthy, at(1));
+        assert_eq!(backend(&model, "a").health.health(), expected);
+    };
+    check("a", address(0), true, Health::Up);
+    check("a", address(0), false, Health::Down);
+    check("a", address(1), true, Health::Unknown);
+    check("b", address(0), true, Health::Unknown);
+}
+
+#[test]
+fn the_last_backend_in_rotation_leaves_only_by_force() {
+    let force = |change: AdminChange| AdminChange { force: true, ..change };
+    let check = |model: &Model, wish: &AdminChange, refused: bool| {
+        let done = model.clone().set("web", "a", wish, "uid 0", at(30));
+        assert_eq!(matches!(done, Err(Rejection::Refused(_))), refused, "{wish:?}: {done:?}");
+    };
+    let two = serving(&[1, 1]);
+    let mut last = two.clone();
+    last.set("web", "b", &admin(Admin::Disabled), "uid 0", at(20)).unwrap();
+    for wish in [admin(Admin::Draining), admin(Admin::Disabled), weight(0)] {
+        check(&two, &wish, false);
+        check(&last, &wish, true);
+        check(&last, &force(wish), false);
+    }
+    check(&last, &weight(5), false);
+    check(&last, &admin(Admin::Enabled), false);
+    assert!(matches!(last.clone().remove("web", "a", false), Err(Rejection::Refused(_))));
+    assert_eq!(last.clone().remove("web", "a", true), Ok(()));
+    assert_eq!(last.clone().remove("web", "b", false), Ok(()), "it is out of rotation anyway");
+    let Err(Rejection::Refused(message)) = last.set("web", "a", &admin(Admin::Draining), "uid 0", at(30)) else {
+        panic!("it is refused");
+    };
+    assert_eq!(
+        message,
+        "web/a is the last backend in rotation of service web: draining it would leave none, and every new connection \
+         to 203.0.113.10:80 would fail; out of rotation already: b (disabled by uid 0)"
+    );
+}
+
+#[test]
+fn what_is_unknown_taken_or_unfit_is_rejected() {
+    let rejected = |result: Result<(), Rejection>| match result.expect_err("it is rejected") {
+        Rejection::NotFound(message) => format!("not found: {message}"),
+        Rejection::Refused(message) => format!("refused: {message}"),
+        Rejection::Invalid(message) => format!("invalid: {message}"),
+        Rejection::Conflict(message) => format!("conflict: {message}"),
+    };
+    let mut model = serving(&[1, 1]);
+    let mut add = |service: &str, name: &str, address: &str| {
+        let new = config::Backend { name: name.into(), address: address.parse().unwrap(), weight: 1 };
+        rejected(model.add(service, new, "uid 0", at(20)))
+    };
+    assert_eq!(add("wbe", "c", "10.0.0.3:80"), "not found: there is no service \"wbe\"; the services are web");
+    assert_eq!(add("web", "a", "10.0.0.3:80"), "conflict: service web has a at 10.0.0.1:80 already");
+    assert_eq!(add("web", "c", "10.0.0.1:80"), "conflict: service web has a at 10.0.0.1:80 already");
+    assert!(add("web", "a b", "10.0.0.3:80").starts_with("invalid: a name consists of"));
+    assert!(add("web", "c", "[2001:db8::3]:80").starts_with("invalid: the service listens on IPv4"));
+    assert!(add("web", "c", "203.0.113.10:80").starts_with("invalid: 203.0.113.10:80 is where the service"));
+    let mut set = |backend: &str, weight: u16| {
+        let wish = AdminChange { weight: Some(weight), ..AdminChange::default() };
+        rejected(model.set("web", backend, &wish, "uid 0", at(20)).map(drop))
+    };
+    assert_eq!(set("c", 1), "not found: service web has no backend \"c\"; the backends are a, b");
+    assert_eq!(set("a", 257), "invalid: a weight is between 0 and 256, not 257");
+    for reason in ["\x1b[2J".to_owned(), "two\nlines".to_owned(), "x".repeat(257)] {
+        let wish = AdminChange { reason: Some(reason), ..admin(Admin::Draining) };
+        assert!(matches!(model.set("web", "a", &wish, "uid 0", at(20)), Err(Rejection::Invalid(_))));
+    }
+    assert!(matches!(entry(None, "web-01:80", 1), Err(Rejection::Invalid(_))));
+    assert_eq!(entry(None, "10.0.0.3:80", 1).unwrap().name, "10.0.0.3:80");
+}
+
+#[test]
+fn a_new_backend_serves_once_it_is_checked_and_resolved() {
+    let mut model = serving(&[1]);
+    model.add("web", entry_of(1, 2), "uid 7", at(20)).unwrap();
+    assert_eq!(standing(&model, "b"), (false, 20, "no route looked up yet".into()));
+    model.resolve(&routes(&model), at(21));
+    assert_eq!(standing(&model, "b"), (false, 20, "not checked yet".into()));
+    model.observe("web", "b", &Ok("connected".into()), at(22));
+    assert_eq!(standing(&model, "b"), (true, 22, "connected".into()));
+}
+
+/// A restart: the model of this file with the overrides of that model.
+fn restarted(model: &Model, weights: &[u16]) -> Vec<(String, u16, Admin)> {
+    let restarted = Model::new(&[service(weights)], &model.overrides(), at(100));
+    let backends = restarted.services["web"].backends.iter();
+    backends.map(|backend| (backend.name.clone(), backend.weight.value, backend.admin.value)).collect()
+}
+
+#[test]
+fn run_time_changes_survive_a_restart_and_an_edit_of_the_file_wins() {
+    use Admin::{Draining, Enabled};
+    let changed = |change: fn(&mut Model) -> Result<(), Rejection>| {
+        let mut model = serving(&[1, 1]);
+        change(&mut model).unwrap();
+        model
+    };
+    let drained = changed(|model| model.set("web", "a", &admin(Draining), "uid 0", at(20)).map(drop));
+    let weighted = changed(|model| model.set("web", "a", &weight(7), "uid 0", at(20)).map(drop));
+    let removed = changed(|model| model.remove("web", "a", false));
+    let added = changed(|model| model.add("web", entry_of(2, 4), "uid 0", at(20)));
+    let check = |model: &Model, weights: &[u16], expected: &[(&str, u16, Admin)]| {
+        let expected: Vec<_> =
+            expected.iter().map(|(name, weight, admin)| (name.to_string(), *weight, *admin)).collect();
+        assert_eq!(restarted(model, weights), expected);
+    };
+    // The same file.
+    check(&drained, &[1, 1], &[("a", 1, Draining), ("b", 1, Enabled)]);
+    check(&weighted, &[1, 1], &[("a", 7, Enabled), ("b", 1, Enabled)]);
+    check(&removed, &[1, 1], &[("b", 1, Enabled)]);
+    check(&added, &[1, 1], &[("a", 1, Enabled), ("b", 1, Enabled), ("c", 4, Enabled)]);
+    // The weight of "a" edited in the file: an operator's drain is not a matter of the file.
+    check(&drained, &[2, 1], &[("a", 2, Draining), ("b", 1, Enabled)]);
+    check(&weighted, &[2, 1], &[("a", 2, Enabled), ("b", 1, Enabled)]);
+    check(&removed, &[2, 1], &[("a", 2, Enabled), ("b", 1, Enabled)]);
+    // "c" written into the file.
+    check(&added, &[1, 1, 1], &[("a", 1, Enabled), ("b", 1, Enabled), ("c", 1, Enabled)]);
+}
+
+#[test]
+fn another_server_under_an_old_name_starts_enabled() {
+    let mut model = serving(&[1, 1]);
+    model.set("web", "a", &admin(Admin::Disabled), "uid 0", at(20)).unwrap();
+    let mut spec = service(&[1, 1]);
+    spec.backends[0].address = "10.0.0.99:80".parse().unwrap();
+    let next = Model::new(&[spec], &model.overrides(), at(100));
+    assert_eq!(backend(&next, "a").admin.value, Admin::Enabled);
+}
+
+#[test]
+fn a_reload_keeps_what_is_known_of_backends_that_stay() {
+    let mut model = serving(&[1, 1]);
+    model.set("web", "a", &admin(Admin::Draining), "uid 0", at(20)).unwrap();
+    let next = model.reload(&[service(&[1, 3, 1])], at(100));
+    assert_eq!(standing(&next, "a"), (false, 20, "drained by uid 0".into()));
+    assert_eq!(standing(&next, "b"), (true, 10, "connected".into()));
+    assert_eq!(backend(&next, "b").weight.value, 3);
+    assert_eq!(backend(&next, "c").health.health(), Health::Unknown);
+    assert!(next.reload(&[], at(101)).services.is_empty());
+}
+
+#[derive(Clone, Debug)]
+enum Edit {
+    Add(usize, u16),
+    Remove(usize),
+    Set(usize, AdminChange),
+}
+
+fn edits() -> impl Strategy<Value = Vec<Edit>> {
+    let admins = prop::option::of(prop::sample::select(vec![Admin::Enabled, Admin::Draining, Admin::Disabled]));
+    let change = (admins, prop::option::of(0u16..=256)).prop_map(|(admin, weight)| AdminChange {
+        admin,
+        weight,
+        reason: None,
+        force: true,
+    });
+    let edit = prop_oneof![
+        (0usize..6, 0u16..=256).prop_map(|(index, weight)| Edit::Add(index, weight)),
+        (0usize..6).prop_map(Edit::Remove),
+        (0usize..6, change).prop_map(|(index, change)| Edit::Set(index, change)),
+    ];
+    prop::collection::vec(edit, 0..12)
+}
+
+proptest! {
+    /// The difference between model and file, put on top of the file, is the model again; also by way of JSON.
+    #[test]
+    fn overrides_and_file_make_the_model(edits in edits()) {
+        let file = [service(&[1, 2, 3])];
+        let mut model = Model::new(&file, &Overrides::default(), at(0));
+        for edit in edits {
+            // What is rejected changes nothing, which is also worth a try.
+            let _ = match edit {
+                Edit::Add(index, weight) => model.add("web", entry_of(index, weight), "uid 0", at(1)),
+                Edit::Remove(index) => model.remove("web", &entry_of(index, 0).name, true),
+                Edit::Set(index, change) => model.set("web", &entry_of(index, 0).name, &change, "uid 0", at(1)).map(drop),
+            };
+        }
+        let overrides = model.overrides();
+        let json = serde_json::to_string(&overrides).unwrap();
+        prop_assert_eq!(&serde_json::from_str::<Overrides>(&json).unwrap(), &overrides);
+        let again = Model::new(&file, &overrides, at(2));
+        prop_assert_eq!(&again.overrides(), &overrides);
+        let essence = |model: &Model| {
+            let mut backends: Vec<_> = model.services["web"].backends.iter()
+                .map(|backend| (backend.name.clone(), backend.address, backend.weight.value, backend.admin.value))
+                .collect();
+            backends.sort_by(|a, b| a.0.cmp(&b.0));
+            backends
+        };
+        prop_assert_eq!(essence(&again), essence(&model));
+    }
+
+    /// Without force no edit takes the last backend out of rotation.
+    #[test]
+    fn no_unforced_edit_empties_a_service(edits in edits()) {
+        let mut model = serving(&[1, 2, 3]);
+        for edit in edits {
+            let _ = match edit {
+                Edit::Add(index, weight) => model.add("web", entry_of(index, weight), "uid 0", at(11)),
+                Edit::Remove(index) => model.remove("web", &entry_of(index, 0).name, false),
+                Edit::Set(index, change) => {
+                    let change = AdminChange { force: false, ..change };
+                    model.set("web", &entry_of(index, 0).name, &change, "uid 0", at(11)).map(drop)
+                }
+            };
+            prop_assert!(model.services["web"].in_rotation() > 0);
+        }
+    }
+}
