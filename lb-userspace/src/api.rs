@@ -9,6 +9,7 @@
 //! | GET /v1/services/{service}/backends/{backend} | | [`BackendDocument`] |
 //! | PATCH /v1/services/{service}/backends/{backend} | [`BackendPatch`] | [`BackendDocument`] |
 //! | DELETE /v1/services/{service}/backends/{backend}?force=true | | [`BackendsDocument`] of those left |
+//! | GET /v1/events?after=N&since=TIME&service=S&backend=B&wait=SECONDS | | [`EventsDocument`] |
 //!
 //! Whatever goes wrong is answered with an [`ErrorDocument`].
 //!
@@ -17,9 +18,11 @@
 //! [`BackendDocument`]: types::BackendDocument
 //! [`NewBackend`]: types::NewBackend
 //! [`BackendPatch`]: types::BackendPatch
+//! [`EventsDocument`]: types::EventsDocument
 //! [`ErrorDocument`]: types::ErrorDocument
 
 mod body;
+mod events;
 mod routes;
 mod socket;
 pub mod types;

@@ -3,6 +3,7 @@
 mod backend;
 mod config;
 mod error;
+mod events;
 mod output;
 mod run;
 mod stats;
@@ -40,6 +41,8 @@ enum Command {
     Run(run::Run),
     /// Show where each service and each of its backends stands, and why.
     Status(status::Status),
+    /// Show what changed, when, why and by whom.
+    Events(events::Events),
     /// Show counters straight from the maps, with or without a daemon.
     Stats(stats::Stats),
     /// List, show, add, remove and change backends.
@@ -74,6 +77,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Run(run) => run.run(),
         Command::Status(status) => block_on(status.run(&client, output)),
+        Command::Events(events) => block_on(events.run(&client, output)),
         Command::Stats(stats) => stats.run(output),
         Command::Backend(command) => block_on(command.run(&client, output)),
         Command::Config(command) => command.run(output),

@@ -13,8 +13,12 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time};
 
-use crate::api::types::{
-    BackendDocument, BackendPatch, BackendsDocument, ErrorBody, ErrorDocument, NewBackend, StatusDocument,
+use crate::{
+    api::types::{
+        BackendDocument, BackendPatch, BackendsDocument, ErrorBody, ErrorDocument, EventsDocument, NewBackend,
+        StatusDocument,
+    },
+    journal::Filter,
 };
 
 /// A daemon that starts answers after the first round of checks; nothing takes longer.
@@ -124,6 +128,23 @@ impl Client {
     pub async fn remove(&self, service: &str, backend: &str, force: bool) -> Result<BackendsDocument, Error> {
         let path = format!("{}?force={force}", path(service, backend));
         self.ask(Method::DELETE, &path, None::<&()>).await
+    }
+
+    /// Events; with `wait` the answer comes when there is one, or after that many seconds.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn events(&self, filter: &Filter, wait: Option<u64>) -> Result<EventsDocument, Error> {
+        let mut path = format!("/v1/events?after={}", filter.after);
+        let since = filter.since.map(|since| since.to_string());
+        let wait = wait.map(|wait| wait.to_string());
+        let queries = [("since", &since), ("service", &filter.service), ("backend", &filter.backend), ("wait", &wait)];
+        for (key, value) in queries {
+            if let Some(value) = value {
+                path.push_str(&format!("&{key}={}", segment(value)));
+            }
+        }
+        self.ask(Method::GET, &path, None::<&()>).await
     }
 
     async fn ask<T: DeserializeOwned>(

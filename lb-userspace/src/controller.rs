@@ -24,7 +24,8 @@ use tokio::{
 use crate::{
     config::{self, Config},
     dataplane::{self, Dataplane},
-    model::{Model, Transition},
+    journal::Journal,
+    model::{Change, Event, Model, What},
     nexthop,
     probe::{self, Probes},
     state::{self, StateFile},
@@ -32,6 +33,8 @@ use crate::{
 
 /// How often the maps are compared with what they should be.
 const RECONCILE: Duration = Duration::from_secs(10);
+/// How often it is looked at what only time changes.
+const TICK: Duration = Duration::from_secs(1);
 /// How long the start waits for neighbours to answer.
 const NEIGHBOURS: Duration = Duration::from_secs(1);
 
@@ -55,6 +58,7 @@ pub struct Controller {
     model: Model,
     dataplane: Dataplane,
     state: StateFile,
+    journal: Journal,
     probes: Probes,
     addresses: watch::Sender<BTreeSet<IpAddr>>,
     /// The last table: a new backend may be at an address that is looked up already.
@@ -80,6 +84,7 @@ impl Controller {
     /// When anything of that fails; nothing stays attached or pinned then that was not before.
     pub async fn start(config: Config) -> Result<(Self, Handle), Error> {
         let (state, overrides) = StateFile::open(&config.global.state_dir)?;
+        let journal = Journal::open(&config.global.state_dir)?;
         let mut model = Model::new(&config.services, &overrides, Timestamp::now());
         let dataplane = Dataplane::open(&options(&config))?;
         let adopted = dataplane.adopted();
@@ -96,6 +101,7 @@ impl Controller {
             model,
             dataplane,
             state,
+            journal: journal.clone(),
             probes: Probes::new(reports_in),
             addresses,
             routes: nexthop::Table::new(),
@@ -116,7 +122,9 @@ impl Controller {
             controller.attach()?;
             controller.first_checks().await;
         }
-        Ok((controller, Handle::new(requests_in)))
+        let started = Change::new(Timestamp::now(), "lb", format!("lb {} is ready", env!("CARGO_PKG_VERSION")));
+        journal.append(&[Event::of_daemon(What::Daemon, "stopped", "started", started)]);
+        Ok((controller, Handle::new(requests_in, journal)))
     }
 
     /// Serves messages until `stop` is done. Forwarding stays in place.
@@ -124,16 +132,24 @@ impl Controller {
         tokio::pin!(stop);
         let mut reconcile = time::interval_at(Instant::now() + RECONCILE, RECONCILE);
         reconcile.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = &mut stop => return,
+                () = &mut stop => return self.stopped(),
                 Some(request) = self.inbox.requests.recv() => self.answer(request),
                 Some(report) = self.inbox.reports.recv() => self.observe(&report),
                 Some(table) = self.inbox.tables.recv() => self.resolve(table),
                 Some(()) = reload.recv() => self.reload(),
+                _ = tick.tick() => self.tick(),
                 _ = reconcile.tick() => self.reconcile(),
             }
         }
+    }
+
+    fn stopped(&self) {
+        let stopped = Change::new(Timestamp::now(), "signal", "stopped; what is attached goes on forwarding");
+        self.journal.append(&[Event::of_daemon(What::Daemon, "started", "stopped", stopped)]);
     }
 
     /// Waits for the ways to the backends, but not for long: a dead one has none.
@@ -183,31 +199,34 @@ impl Controller {
             return;
         }
         let (service, backend) = &report.key;
-        let health = self.health(service, backend);
-        let transition = self.model.observe(service, backend, &report.result, Timestamp::now());
-        if self.health(service, backend) != health || transition.is_some() {
-            self.publish(transition);
+        let events = self.model.observe(service, backend, &report.result, Timestamp::now());
+        if !events.is_empty() {
+            self.publish(&events);
         }
-    }
-
-    fn health(&self, service: &str, backend: &str) -> Option<crate::health::Health> {
-        let service = self.model.services.get(service)?;
-        service.backends.iter().find(|known| known.name == backend).map(|known| known.health.health())
     }
 
     fn resolve(&mut self, table: nexthop::Table) {
-        let transitions = self.model.resolve(&table, Timestamp::now());
+        let events = self.model.resolve(&table, Timestamp::now());
         self.routes = table;
-        self.publish(transitions);
+        self.publish(&events);
+    }
+
+    fn tick(&mut self) {
+        let events = self.model.tick(Timestamp::now());
+        if events.is_empty() {
+            return;
+        }
+        self.publish(&events);
+        if let Err(error) = self.state.save(&self.model.overrides()) {
+            tracing::error!("{error}");
+        }
     }
 
     /// Brings the maps up to the model, after changes that cannot be refused any more.
-    fn publish(&mut self, transitions: impl IntoIterator<Item = Transition>) {
+    fn publish(&mut self, events: &[Event]) {
+        self.note(events);
         if !self.attached {
             return;
-        }
-        for transition in transitions {
-            report::transition(&self.model, &transition);
         }
         let applied = self.dataplane.apply(&self.model.plan());
         self.behind = applied.is_err();
@@ -216,8 +235,20 @@ impl Controller {
         }
     }
 
+    /// Puts events on record. Before the program is attached only what was learnt counts: rotation and routes begin with
+    /// it, and those of a daemon that goes before it never ended.
+    fn note(&self, events: &[Event]) {
+        if self.attached {
+            report::events(&self.model, events);
+            self.journal.append(events);
+            return;
+        }
+        let starting = |event: &&Event| !matches!(event.what, What::Route | What::Rotation | What::Verdict);
+        self.journal.append(&events.iter().filter(starting).cloned().collect::<Vec<_>>());
+    }
+
     /// Replaces the model, if that can be stored and applied; otherwise all stays as it is.
-    fn replace(&mut self, mut next: Model) -> Result<(), Error> {
+    fn replace(&mut self, mut next: Model, change: &Change) -> Result<(), Error> {
         next.resolve(&self.routes, Timestamp::now());
         self.state.save(&next.overrides())?;
         if let Err(error) = self.dataplane.apply(&next.plan()) {
@@ -225,7 +256,9 @@ impl Controller {
             self.behind = true;
             return Err(error.into());
         }
+        let events = self.model.changes_to(&next, change);
         self.model = next;
+        self.note(&events);
         self.probes.follow(&self.model);
         self.addresses.send_if_modified(|addresses| {
             let wanted = self.model.addresses();
@@ -245,7 +278,9 @@ impl Controller {
         if next.global != self.config.global {
             tracing::warn!("changes in [global] take effect with the next start of the daemon");
         }
-        match self.replace(self.model.reload(&next.services, Timestamp::now())) {
+        let change =
+            Change::new(Timestamp::now(), "SIGHUP", format!("{} was read again", self.config.path().display()));
+        match self.replace(self.model.reload(&next.services, change.at), &change) {
             Ok(()) => {
                 self.config.services = next.services;
                 tracing::info!("reloaded {}", self.config.path().display());
@@ -257,7 +292,7 @@ impl Controller {
 
     fn reconcile(&mut self) {
         if self.behind {
-            self.publish(None);
+            self.publish(&[]);
         }
         match self.dataplane.reconcile() {
             Ok(0) => {}

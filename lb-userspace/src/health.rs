@@ -19,6 +19,17 @@ pub enum Health {
     Down,
 }
 
+impl Health {
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
 /// How many results in a row it takes to change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
@@ -45,6 +56,11 @@ impl Machine {
     /// The health by now.
     pub fn health(self) -> Health {
         self.health
+    }
+
+    /// Whether a result would change the health.
+    pub fn flips(mut self, passed: bool, thresholds: Thresholds) -> bool {
+        self.observe(passed, thresholds)
     }
 
     /// Takes a result; says whether it changed the health.

@@ -2,7 +2,7 @@
 //!
 //! Three ways lead through here. Configuration: [`config`] or [`api`] -> [`model`] -> [`plan`] -> [`dataplane`].
 //! Health: [`probe`] -> [`health`] -> [`model`] and on as before. Counters: [`dataplane`] -> [`status`] or [`cli`].
-//! [`controller`] is where they meet; [`config`], [`health`] and [`model`] are pure.
+//! [`controller`] is where they meet; [`config`], [`health`] and [`model`] are pure. What happened is in the [`journal`].
 
 pub mod api;
 pub mod cli;
@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod dataplane;
 pub mod health;
 pub mod interface;
+pub mod journal;
 pub mod model;
 pub mod nexthop;
 pub mod notify;

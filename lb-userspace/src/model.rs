@@ -6,6 +6,7 @@
 
 mod backend;
 mod edit;
+mod event;
 mod overrides;
 
 use std::{
@@ -15,8 +16,10 @@ use std::{
 
 pub use backend::{Admin, Backend, Change, Held, Passive, Standing};
 pub use edit::{AdminChange, Rejection, entry, no_such_backend, no_such_service};
+pub use event::{Event, What};
 use jiff::Timestamp;
 pub use overrides::{Entry, Override, Overrides};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     config,
@@ -40,29 +43,27 @@ pub struct Service {
     pub backends: Vec<Backend>,
 }
 
-/// A backend entered or left rotation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transition {
-    /// Its service.
-    pub service: String,
-    /// Its name.
-    pub backend: String,
-    /// What it is by now.
-    pub standing: Standing,
-    /// Backends of the service that are in rotation by now.
-    pub in_rotation: usize,
-    /// Backends of the service.
-    pub total: usize,
+/// A service in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Every backend is in rotation, and they are enough.
+    Ok,
+    /// One is not, or they are fewer than `min_healthy`.
+    Degraded,
+    /// None is.
+    Down,
 }
 
 impl Model {
     /// The services of the file, with the changes that were made at run time.
     pub fn new(services: &[config::Service], overrides: &Overrides, now: Timestamp) -> Self {
         let services = services.iter().map(|spec| {
-            let backends = overrides.apply(spec).into_iter().map(|(entry, admin)| {
+            let backends = overrides.apply(spec).into_iter().map(|(entry, change)| {
                 let mut backend = Backend::new(entry, &spec.health, now);
-                if let Some(admin) = admin {
+                if let Some(admin) = change.and_then(|change| change.admin.clone()) {
                     backend.admin = admin;
+                    backend.admin_until = change.and_then(|change| change.admin_until);
                 }
                 backend
             });
@@ -106,24 +107,44 @@ impl Model {
         backend: &str,
         result: &Result<String, String>,
         now: Timestamp,
-    ) -> Option<Transition> {
-        let service = self.services.get_mut(service)?;
+    ) -> Vec<Event> {
+        let Some(service) = self.services.get_mut(service) else { return Vec::new() };
         let thresholds = Thresholds { rise: service.spec.health.rise, fall: service.spec.health.fall };
-        let index = service.backends.iter().position(|known| known.name == backend)?;
-        service.change(index, |backend| backend.observe(result, thresholds, now))
+        let Some(index) = service.backends.iter().position(|known| known.name == backend) else { return Vec::new() };
+        if !service.backends[index].health.flips(result.is_ok(), thresholds) {
+            // The usual case, a thousand times a second: nothing to compare.
+            service.backends[index].observe(result, thresholds, now);
+            return Vec::new();
+        }
+        service.change(now, |service| service.backends[index].observe(result, thresholds, now))
     }
 
     /// Takes the ways to the backends; an address that is missing keeps the way it had.
-    pub fn resolve(&mut self, routes: &HashMap<IpAddr, Result<NextHop, String>>, now: Timestamp) -> Vec<Transition> {
-        let mut transitions = Vec::new();
+    pub fn resolve(&mut self, routes: &HashMap<IpAddr, Result<NextHop, String>>, now: Timestamp) -> Vec<Event> {
+        let mut events = Vec::new();
         for service in self.services.values_mut() {
-            for index in 0..service.backends.len() {
-                if let Some(route) = routes.get(&service.backends[index].address.ip()) {
-                    transitions.extend(service.change(index, |backend| backend.resolve(route, now)));
+            events.extend(service.change(now, |service| {
+                for backend in &mut service.backends {
+                    if let Some(route) = routes.get(&backend.address.ip()) {
+                        backend.resolve(route, now);
+                    }
                 }
-            }
+            }));
         }
-        transitions
+        events
+    }
+
+    /// Lets time pass: what was wanted until a time ends then.
+    pub fn tick(&mut self, now: Timestamp) -> Vec<Event> {
+        let mut events = Vec::new();
+        for service in self.services.values_mut().filter(|service| service.is_due(now)) {
+            events.extend(service.change(now, |service| {
+                for backend in service.backends.iter_mut().filter(|backend| backend.is_due(now)) {
+                    backend.end_admin(now);
+                }
+            }));
+        }
+        events
     }
 
     /// The addresses that a way is needed to.
@@ -151,22 +172,40 @@ impl Service {
         self.backends.iter().filter(|backend| backend.in_rotation()).count()
     }
 
-    /// Changes a backend and says whether that moved it in or out of rotation.
-    fn change(&mut self, index: usize, change: impl FnOnce(&mut Backend)) -> Option<Transition> {
-        let backend = &mut self.backends[index];
-        let before = backend.in_rotation();
-        change(backend);
-        if backend.in_rotation() == before {
-            return None;
+    /// In a word.
+    pub fn verdict(&self) -> Verdict {
+        match self.in_rotation() {
+            0 => Verdict::Down,
+            all if all == self.backends.len() && all >= self.spec.min_healthy => Verdict::Ok,
+            _ => Verdict::Degraded,
         }
-        let (name, standing) = (backend.name.clone(), backend.standing());
-        Some(Transition {
-            service: self.spec.name.clone(),
-            backend: name,
-            standing,
-            in_rotation: self.in_rotation(),
-            total: self.backends.len(),
-        })
+    }
+
+    /// "1 of 2 serve".
+    pub fn count(&self) -> String {
+        format!("{} of {} serve", self.in_rotation(), self.backends.len())
+    }
+
+    fn is_due(&self, now: Timestamp) -> bool {
+        self.backends.iter().any(|backend| backend.is_due(now))
+    }
+
+    /// Changes the service and says what that changed.
+    fn change(&mut self, now: Timestamp, change: impl FnOnce(&mut Self)) -> Vec<Event> {
+        let before = self.moment();
+        change(self);
+        self.changes_since(&before, &Change::new(now, "lb", "changed"))
+    }
+}
+
+impl Verdict {
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Degraded => "degraded",
+            Self::Down => "down",
+        }
     }
 }
 

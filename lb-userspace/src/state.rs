@@ -120,7 +120,7 @@ mod tests {
 
     fn overrides() -> Overrides {
         let file = Entry { address: "10.0.0.11:80".parse().unwrap(), weight: 1 };
-        let change = Override { file: Some(file), backend: Some(Entry { weight: 3, ..file }), admin: None };
+        let change = Override { file: Some(file), backend: Some(Entry { weight: 3, ..file }), ..Override::default() };
         Overrides { services: BTreeMap::from([("web".into(), BTreeMap::from([("web-01".into(), change)]))]) }
     }
 

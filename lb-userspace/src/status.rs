@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 
 use crate::{
-    api::types::{BackendStatus, ServiceStatus, Verdict},
+    api::types::{BackendStatus, ServiceStatus},
     dataplane::{BackendCounters, Snapshot},
     model::{Backend, Model, Service},
 };
@@ -23,11 +23,6 @@ pub fn of(model: &Model, snapshot: &Snapshot) -> Vec<ServiceStatus> {
 
 fn of_service(service: &Service, counters: &[BackendCounters]) -> ServiceStatus {
     let (in_rotation, total) = (service.in_rotation(), service.backends.len());
-    let verdict = match in_rotation {
-        0 => Verdict::Down,
-        all if all == total => Verdict::Ok,
-        _ => Verdict::Degraded,
-    };
     let backends = service.backends.iter().map(|backend| {
         let known = counters.iter().find(|known| backend.is(&known.name, known.address));
         of_backend(backend, known)
@@ -38,7 +33,7 @@ fn of_service(service: &Service, counters: &[BackendCounters]) -> ServiceStatus 
         protocol: service.spec.protocol,
         algorithm: service.spec.algorithm,
         forward: service.spec.forward,
-        verdict,
+        verdict: service.verdict(),
         in_rotation,
         total,
         backends: backends.collect(),
@@ -58,6 +53,7 @@ fn of_backend(backend: &Backend, counters: Option<&BackendCounters>) -> BackendS
         weight: backend.weight.value,
         since: whole_second(standing.change.at),
         cause: standing.change.cause,
+        until: backend.admin_until.map(whole_second),
         connections: counters.map_or(0, |counters| counters.connections),
         connections_total: totals.connections,
         packets_total: totals.packets_in + totals.packets_out,

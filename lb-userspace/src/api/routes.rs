@@ -11,6 +11,7 @@ use tokio::net::UnixListener;
 
 use super::{
     body::{Body, Failure, Forced, Named},
+    events,
     socket::Socket,
     types::{
         BackendDocument, BackendPatch, BackendsDocument, ErrorCode, NewBackend, SCHEMA_VERSION, ServiceStatus,
@@ -25,7 +26,7 @@ use crate::{
 /// More than any request has.
 const BODY_LIMIT: usize = 64 * 1024;
 
-type Answer<T> = Result<Json<T>, Failure>;
+pub(super) type Answer<T> = Result<Json<T>, Failure>;
 type Caller = ConnectInfo<Actor>;
 
 /// Who is on the other end, as the kernel says.
@@ -53,6 +54,7 @@ fn router(controller: Handle) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/status/{service}", get(status_of_service))
+        .route("/v1/events", get(events::read))
         .route("/v1/services/{service}/backends", get(list).post(add))
         .route("/v1/services/{service}/backends/{backend}", get(show).patch(change).delete(remove))
         .fallback(no_such_path)
@@ -65,7 +67,7 @@ async fn no_such_path() -> Failure {
     Failure::new(
         StatusCode::NOT_FOUND,
         ErrorCode::NotFound,
-        "no such path; the API is under /v1/status and /v1/services",
+        "no such path; the API is under /v1/status, /v1/services and /v1/events",
     )
 }
 
@@ -124,8 +126,8 @@ async fn change(
     Named((service, backend)): Named<(String, String)>,
     Body(patch): Body<BackendPatch>,
 ) -> Answer<BackendDocument> {
-    let BackendPatch { weight, admin, reason, force } = patch;
-    let change = AdminChange { admin, weight, reason, force };
+    let BackendPatch { weight, admin, until, reason, force } = patch;
+    let change = AdminChange { admin, weight, until, reason, force };
     let command = Command::Set { service: service.clone(), backend: backend.clone(), change };
     let services = controller.ask(command, &actor.0).await?;
     backend_of(services, service, &backend)

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     health::Health,
-    model::{Admin, Passive},
+    journal::Entry,
+    model::{Admin, Passive, Verdict},
     plan::{Algorithm, Forward, Protocol},
 };
 
@@ -46,18 +47,6 @@ pub struct ServiceStatus {
     pub backends: Vec<BackendStatus>,
 }
 
-/// A service in a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// Every backend is in rotation.
-    Ok,
-    /// One is not.
-    Degraded,
-    /// None is.
-    Down,
-}
-
 /// Where a backend stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackendStatus {
@@ -79,6 +68,9 @@ pub struct BackendStatus {
     pub since: Timestamp,
     /// Why.
     pub cause: String,
+    /// When what the operator wants ends by itself, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
     /// Flows open at this moment.
     pub connections: u64,
     /// Flows ever.
@@ -136,12 +128,26 @@ pub struct BackendPatch {
     /// What the operator wants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin: Option<Admin>,
+    /// When that ends by itself: with draining and disabled only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Whether to do it even when the service is left with nothing in rotation.
     #[serde(default)]
     pub force: bool,
+}
+
+/// What changed, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventsDocument {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Those that were asked for, of the ten thousand that are kept at hand.
+    pub events: Vec<Entry>,
+    /// The number of the newest event there is; ask for what comes `after` it.
+    pub newest: u64,
 }
 
 /// What went wrong.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 use serde::Serialize;
 use tokio::time;
 
@@ -71,8 +72,11 @@ pub(super) enum Command {
         #[arg(long, value_name = "DURATION", requires = "wait", default_value = "5m", value_parser = humantime::parse_duration)]
         timeout: Duration,
         /// Why, for whoever looks at the status.
-        #[arg(long)]
+        #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
+        /// Enable it again by itself after that long, say 30m.
+        #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+        period: Option<Duration>,
         #[command(flatten)]
         consent: Consent,
     },
@@ -86,8 +90,11 @@ pub(super) enum Command {
         /// The backend.
         backend: Name,
         /// Why, for whoever looks at the status.
-        #[arg(long)]
+        #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
+        /// Enable it again by itself after that long, say 30m.
+        #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+        period: Option<Duration>,
         #[command(flatten)]
         consent: Consent,
     },
@@ -139,8 +146,8 @@ impl Command {
                 let patch = BackendPatch { weight: Some(weight), ..BackendPatch::default() };
                 change(client, output, &backend, &patch, consent).await
             }
-            Self::Drain { backend, wait, timeout, reason, consent } => {
-                let patch = BackendPatch { admin: Some(Admin::Draining), reason, ..BackendPatch::default() };
+            Self::Drain { backend, wait, timeout, reason, period, consent } => {
+                let patch = out(Admin::Draining, reason, period)?;
                 if !wait {
                     return change(client, output, &backend, &patch, consent).await;
                 }
@@ -151,12 +158,18 @@ impl Command {
                 let patch = BackendPatch { admin: Some(Admin::Enabled), ..BackendPatch::default() };
                 change(client, output, &backend, &patch, Consent { yes: false }).await
             }
-            Self::Disable { backend, reason, consent } => {
-                let patch = BackendPatch { admin: Some(Admin::Disabled), reason, ..BackendPatch::default() };
+            Self::Disable { backend, reason, period, consent } => {
+                let patch = out(Admin::Disabled, reason, period)?;
                 change(client, output, &backend, &patch, consent).await
             }
         }
     }
+}
+
+/// Out of service, perhaps for a while only.
+fn out(admin: Admin, reason: Option<String>, period: Option<Duration>) -> anyhow::Result<BackendPatch> {
+    let until = period.map(|period| Timestamp::now().checked_add(period)).transpose()?;
+    Ok(BackendPatch { admin: Some(admin), until, reason, ..BackendPatch::default() })
 }
 
 /// The backends of every service: what `lb backend list -o json` prints without a service.

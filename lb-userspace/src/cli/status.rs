@@ -8,10 +8,10 @@ use tokio::time;
 
 use super::output::{Output, Tone, cell, word};
 use crate::{
-    api::types::{BackendStatus, ServiceStatus, StatusDocument, Verdict},
+    api::types::{BackendStatus, ServiceStatus, StatusDocument},
     client::{Client, Error},
     health::Health,
-    model::{Admin, Passive},
+    model::{Admin, Passive, Verdict},
 };
 
 /// Home, and nothing below.

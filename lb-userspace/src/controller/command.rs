@@ -3,11 +3,12 @@
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Controller, report};
+use super::Controller;
 use crate::{
     api::types::ServiceStatus,
     config,
-    model::{AdminChange, Rejection},
+    journal::Journal,
+    model::{AdminChange, Change, Rejection},
     status,
 };
 
@@ -67,17 +68,23 @@ pub(super) struct Request {
 #[derive(Clone, Debug)]
 pub struct Handle {
     requests: mpsc::Sender<Request>,
+    journal: Journal,
 }
 
 impl Handle {
-    pub(super) fn new(requests: mpsc::Sender<Request>) -> Self {
-        Self { requests }
+    pub(super) fn new(requests: mpsc::Sender<Request>, journal: Journal) -> Self {
+        Self { requests, journal }
+    }
+
+    /// What happened so far.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// One whose controller is gone.
     #[cfg(test)]
-    pub(crate) fn unanswered() -> Self {
-        Self::new(mpsc::channel(1).0)
+    pub(crate) fn unanswered(state_dir: &std::path::Path) -> Self {
+        Self::new(mpsc::channel(1).0, Journal::open(state_dir).expect("the directory is there"))
     }
 
     /// Has a command done in the name of `actor`.
@@ -105,7 +112,6 @@ impl Controller {
     fn execute(&mut self, command: Command, actor: &str) -> Result<(), Refusal> {
         let now = Timestamp::now();
         let mut next = self.model.clone();
-        let mut transition = None;
         let done = match command {
             Command::Status => return Ok(()),
             Command::Add { service, backend } => {
@@ -114,7 +120,7 @@ impl Controller {
                 done
             }
             Command::Set { service, backend, change } => {
-                transition = next.set(&service, &backend, &change, actor, now)?;
+                next.set(&service, &backend, &change, actor, now)?;
                 let done = change.describe();
                 format!("backend {service}/{backend}: {done}")
             }
@@ -123,11 +129,7 @@ impl Controller {
                 format!("backend {service}/{backend} removed")
             }
         };
-        self.replace(next)?;
-        tracing::info!("{done} by {actor}");
-        if let Some(transition) = transition {
-            report::transition(&self.model, &transition);
-        }
+        self.replace(next, &Change::new(now, actor, done))?;
         Ok(())
     }
 }

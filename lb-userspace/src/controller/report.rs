@@ -2,7 +2,7 @@
 
 use crate::{
     dataplane::{Attachment, XdpMode},
-    model::{Model, Transition},
+    model::{Event, Model, What},
 };
 
 pub(super) fn attached(attachment: &Attachment) {
@@ -26,18 +26,37 @@ pub(super) fn standings(model: &Model) {
     }
 }
 
-pub(super) fn transition(model: &Model, transition: &Transition) {
-    let Transition { service, backend, standing, in_rotation, total } = transition;
-    let cause = &standing.change.cause;
-    if standing.in_rotation {
-        tracing::info!("{service}/{backend} is in rotation: {cause}; {in_rotation} of {total} serve");
-        return;
-    }
-    tracing::warn!("{service}/{backend} is out of rotation: {cause}; {in_rotation} of {total} serve");
-    let min_healthy = model.services.get(service).map_or(0, |service| service.spec.min_healthy);
-    if *in_rotation < min_healthy {
-        tracing::error!(
-            "service {service} has {in_rotation} backends in rotation, fewer than min_healthy = {min_healthy}"
-        );
+/// A line for each event; those that cost redundancy are warnings, those that leave too little of it errors.
+pub(super) fn events(model: &Model, events: &[Event]) {
+    for event in events {
+        let Event { what, service, backend, from, to, cause, .. } = event;
+        let subject: Vec<&str> = [service, backend].into_iter().flatten().map(String::as_str).collect();
+        let subject = subject.join("/");
+        let known = service.as_ref().and_then(|name| model.services.get(name));
+        let count = known.map(|service| service.count()).unwrap_or_default();
+        match (what, to.as_str()) {
+            (What::Rotation, "in") => tracing::info!("{subject} is in rotation: {cause}; {count}"),
+            (What::Rotation, _) => {
+                tracing::warn!("{subject} is out of rotation: {cause}; {count}");
+                let (left, wanted) = known.map_or((0, 0), |service| (service.in_rotation(), service.spec.min_healthy));
+                if left < wanted {
+                    tracing::error!(
+                        "service {} has {left} backends in rotation, fewer than min_healthy = {wanted}",
+                        service.as_deref().unwrap_or_default()
+                    );
+                }
+            }
+            (What::Backend | What::Service, "present") => tracing::info!("{subject} added: {cause}"),
+            (What::Backend | What::Service, _) => tracing::info!("{subject} removed: {cause}"),
+            (What::Admin | What::Weight | What::Passive, _) => {
+                tracing::info!("{subject}: {} {from} -> {to}: {cause}", what.word());
+            }
+            // Told by the rotation that follows.
+            (What::Health | What::Route | What::Verdict, _) => {
+                tracing::debug!("{subject}: {} {from} -> {to}: {cause}", what.word());
+            }
+            // The daemon has words of its own for these.
+            (What::Config | What::Daemon, _) => {}
+        }
     }
 }

@@ -35,6 +35,27 @@ pub enum Passive {
     Ejected,
 }
 
+impl Admin {
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Draining => "draining",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+impl Passive {
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Ejected => "ejected",
+        }
+    }
+}
+
 /// When, by whom and why something became what it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
@@ -70,6 +91,8 @@ pub struct Backend {
     pub weight: Held<u16>,
     /// What an operator wants.
     pub admin: Held<Admin>,
+    /// When an operator's wish ends by itself; the backend is enabled again then.
+    pub admin_until: Option<Timestamp>,
     /// What its checks say.
     pub health: Machine,
     /// How that came to be.
@@ -116,6 +139,7 @@ impl Backend {
             address: entry.address,
             weight: Held::new(entry.weight, configured.clone()),
             admin: Held::new(Admin::Enabled, configured.clone()),
+            admin_until: None,
             health: Machine::new(health),
             health_change: Change::new(now, "config", cause),
             passive: Held::new(Passive::Ok, configured),
@@ -130,7 +154,31 @@ impl Backend {
 
     /// Whether it takes new flows.
     pub fn in_rotation(&self) -> bool {
-        self.blocker().is_none()
+        self.admin.value == Admin::Enabled
+            && self.weight.value != 0
+            && self.route.value.is_ok()
+            && self.health.health() == Health::Up
+            && self.passive.value == Passive::Ok
+    }
+
+    /// Whether what an operator wanted for a while is over.
+    pub(super) fn is_due(&self, now: Timestamp) -> bool {
+        self.admin_until.is_some_and(|until| until <= now)
+    }
+
+    /// Enables it again after a while.
+    pub(super) fn end_admin(&mut self, now: Timestamp) {
+        let cause = format!("enabled again: {} for a while, which is over", self.admin.change.cause);
+        self.admin = Held::new(Admin::Enabled, Change::new(now, "timer", cause));
+        self.admin_until = None;
+    }
+
+    /// How the way to it came to be what it is.
+    pub(super) fn route_change(&self) -> Change {
+        match &self.route.value {
+            Ok(_) => self.route.change.clone(),
+            Err(why) => Change { cause: why.clone(), ..self.route.change.clone() },
+        }
     }
 
     /// Whether it is in rotation, and why.
@@ -159,8 +207,8 @@ impl Backend {
             return Some(Change { cause, ..self.weight.change.clone() });
         }
         // Before health: without a way to the backend its checks fail too, and say less.
-        if let Err(why) = &self.route.value {
-            return Some(Change { cause: why.clone(), ..self.route.change.clone() });
+        if self.route.value.is_err() {
+            return Some(self.route_change());
         }
         if self.health.health() != Health::Up {
             return Some(self.health_change.clone());

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use jiff::Timestamp;
 
-use super::{Admin, Backend, Change, Held, Model, Service, Transition};
+use super::{Admin, Backend, Change, Held, Model, Service};
 use crate::{config, plan::MAX_WEIGHT};
 
 /// The longest reason, in bytes.
@@ -34,6 +34,8 @@ pub struct AdminChange {
     pub admin: Option<Admin>,
     /// Share of new flows.
     pub weight: Option<u16>,
+    /// When the admin state ends by itself, for draining and disabling.
+    pub until: Option<Timestamp>,
     /// Why, in the operator's words.
     pub reason: Option<String>,
     /// Whether to do it even when the service is left with nothing in rotation.
@@ -44,7 +46,8 @@ impl AdminChange {
     /// In words, for the log: "weight 3, disabled (kernel upgrade)".
     pub fn describe(&self) -> String {
         let weight = self.weight.map(|weight| format!("weight {weight}"));
-        let admin = self.admin.map(|admin| done(admin).to_owned());
+        let until = self.until.map(|until| format!(" until {}", whole_second(until))).unwrap_or_default();
+        let admin = self.admin.map(|admin| format!("{}{until}", done(admin)));
         let changes: Vec<String> = weight.into_iter().chain(admin).collect();
         let reason = self.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
         changes.join(", ") + &reason
@@ -85,13 +88,14 @@ impl Model {
         wish: &AdminChange,
         actor: &str,
         now: Timestamp,
-    ) -> Result<Option<Transition>, Rejection> {
+    ) -> Result<(), Rejection> {
         let service = self.service_mut(service)?;
         let index = service.index(backend)?;
         if let Some(weight) = wish.weight {
             check_weight(weight)?;
         }
         check_reason(wish.reason.as_deref())?;
+        check_until(wish, now)?;
         let action = match (wish.admin, wish.weight) {
             (Some(Admin::Draining), _) => Some("draining"),
             (Some(Admin::Disabled), _) => Some("disabling"),
@@ -101,14 +105,18 @@ impl Model {
         if let Some(action) = action.filter(|_| !wish.force) {
             service.refuse_emptying(index, action)?;
         }
-        Ok(service.change(index, |backend| {
-            if let Some(weight) = wish.weight {
-                backend.set_weight(weight, Change::new(now, actor, explain("weight set", actor, wish)));
-            }
-            if let Some(admin) = wish.admin.filter(|admin| *admin != backend.admin.value || wish.reason.is_some()) {
+        let backend = &mut service.backends[index];
+        if let Some(weight) = wish.weight {
+            backend.set_weight(weight, Change::new(now, actor, explain("weight set", actor, wish)));
+        }
+        if let Some(admin) = wish.admin {
+            if admin != backend.admin.value || wish.reason.is_some() {
                 backend.admin = Held::new(admin, Change::new(now, actor, explain(done(admin), actor, wish)));
             }
-        }))
+            // The last word holds: without a time it is for good.
+            backend.admin_until = wish.until;
+        }
+        Ok(())
     }
 
     /// Removes a backend and, with it, its flows.
@@ -200,6 +208,22 @@ fn check_reason(reason: Option<&str>) -> Result<(), Rejection> {
     Ok(())
 }
 
+/// Only what takes a backend out of service is for a while, and that ends in the future.
+fn check_until(wish: &AdminChange, now: Timestamp) -> Result<(), Rejection> {
+    let Some(until) = wish.until else { return Ok(()) };
+    if !matches!(wish.admin, Some(Admin::Draining | Admin::Disabled)) {
+        return Err(Rejection::Invalid("a time to end belongs to draining and disabling only".into()));
+    }
+    if until <= now {
+        return Err(Rejection::Invalid(format!("{} is over already", whole_second(until))));
+    }
+    Ok(())
+}
+
+fn whole_second(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
 fn done(admin: Admin) -> &'static str {
     match admin {
         Admin::Enabled => "enabled",
@@ -209,9 +233,10 @@ fn done(admin: Admin) -> &'static str {
 }
 
 fn explain(done: &str, actor: &str, wish: &AdminChange) -> String {
+    let until = wish.until.map(|until| format!(" until {}", whole_second(until))).unwrap_or_default();
     match &wish.reason {
-        Some(reason) => format!("{done} by {actor}: {reason}"),
-        None => format!("{done} by {actor}"),
+        Some(reason) => format!("{done} by {actor}{until}: {reason}"),
+        None => format!("{done} by {actor}{until}"),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Admin, Held, Model, Service};
@@ -19,7 +20,7 @@ pub struct Overrides {
 }
 
 /// The changes of one backend.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Override {
     /// What the file said; nothing, when the backend was added at run time.
@@ -28,6 +29,9 @@ pub struct Override {
     pub backend: Option<Entry>,
     /// What an operator wants of it, when that is not to serve.
     pub admin: Option<Held<Admin>>,
+    /// When that ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin_until: Option<Timestamp>,
 }
 
 /// What can be said of a backend in the file.
@@ -53,13 +57,13 @@ impl Service {
         let mut changes = BTreeMap::new();
         for backend in &self.spec.backends {
             let file = Some(Entry { address: backend.address, weight: backend.weight });
-            changes.insert(backend.name.clone(), Override { file, backend: None, admin: None });
+            changes.insert(backend.name.clone(), Override { file, ..Override::default() });
         }
         for backend in &self.backends {
-            let absent = Override { file: None, backend: None, admin: None };
-            let change = changes.entry(backend.name.clone()).or_insert(absent);
+            let change: &mut Override = changes.entry(backend.name.clone()).or_default();
             change.backend = Some(Entry { address: backend.address, weight: backend.weight.value });
             change.admin = Some(backend.admin.clone()).filter(|admin| admin.value != Admin::Enabled);
+            change.admin_until = backend.admin_until;
         }
         changes.retain(|_, change| change.file != change.backend || change.admin.is_some());
         changes
@@ -67,10 +71,10 @@ impl Service {
 }
 
 impl Overrides {
-    /// The backends of a service: the file's, in its order, then those added at run time.
-    pub(super) fn apply(&self, spec: &config::Service) -> Vec<(config::Backend, Option<Held<Admin>>)> {
-        let none = BTreeMap::new();
-        let changes = self.services.get(&spec.name).unwrap_or(&none);
+    /// The backends of a service: the file's, in its order, then those added at run time; with what else was changed.
+    pub(super) fn apply(&self, spec: &config::Service) -> Vec<(config::Backend, Option<&Override>)> {
+        static NONE: BTreeMap<String, Override> = BTreeMap::new();
+        let changes = self.services.get(&spec.name).unwrap_or(&NONE);
         let mut backends = Vec::new();
         for backend in &spec.backends {
             let file = Entry { address: backend.address, weight: backend.weight };
@@ -79,12 +83,12 @@ impl Overrides {
             let Some(entry) = kept.map_or(Some(file), |change| change.backend) else { continue };
             // The file has no word on admin, so no edit of it overrules an operator, unless the server is another.
             let same = change.filter(|change| change.backend.is_some_and(|was| was.address == entry.address));
-            backends.push((named(&backend.name, entry), same.and_then(|change| change.admin.clone())));
+            backends.push((named(&backend.name, entry), same));
         }
         for (name, change) in changes {
             let (None, Some(entry)) = (change.file, change.backend) else { continue };
             if !spec.backends.iter().any(|known| known.name == *name || known.address == entry.address) {
-                backends.push((named(name, entry), change.admin.clone()));
+                backends.push((named(name, entry), Some(change)));
             }
         }
         backends

@@ -87,12 +87,12 @@ fn a_backend_is_in_rotation_when_every_cause_agrees() {
         let wish = AdminChange { reason: Some("kernel".into()), ..admin(Admin::Draining) };
         model.set("web", "a", &wish, "uid 0", at(30)).unwrap();
     };
-    let idle: Step = |model| drop(model.set("web", "a", &weight(0), "uid 0", at(35)).unwrap());
+    let idle: Step = |model| model.set("web", "a", &weight(0), "uid 0", at(35)).unwrap();
     let lost: Step = |model| {
         let gone = HashMap::from([(address(0).ip(), Err("no route to 10.0.0.1".into()))]);
         model.resolve(&gone, at(40));
     };
-    let enable: Step = |model| drop(model.set("web", "a", &admin(Admin::Enabled), "uid 0", at(50)).unwrap());
+    let enable: Step = |model| model.set("web", "a", &admin(Admin::Enabled), "uid 0", at(50)).unwrap();
     let up: Step = |model| {
         for _ in 0..2 {
             model.observe("web", "a", &Ok("connected".into()), at(60));
@@ -117,7 +117,7 @@ fn a_backend_is_in_rotation_when_every_cause_agrees() {
     check(&[down, lost], (false, 40, "no route to 10.0.0.1"));
     check(&[down, drain, enable], (false, 20, "connection refused"));
     // Another share or another way is no news.
-    let heavier: Step = |model| drop(model.set("web", "a", &weight(9), "uid 0", at(70)).unwrap());
+    let heavier: Step = |model| model.set("web", "a", &weight(9), "uid 0", at(70)).unwrap();
     let moved: Step = |model| {
         let way = NextHop { mac: [9; 6], ..hop() };
         model.resolve(&HashMap::from([(address(0).ip(), Ok(way))]), at(80));
@@ -128,17 +128,99 @@ fn a_backend_is_in_rotation_when_every_cause_agrees() {
     check(&[lost, found], (true, 90, "route and neighbour resolved"));
 }
 
+/// "a health up->down (uid 0)": what happened, in short.
+fn told(events: &[Event]) -> Vec<String> {
+    let told = |event: &Event| {
+        let subject = event.backend.as_deref().or(event.service.as_deref()).unwrap_or("lb");
+        format!("{subject} {} {}->{} ({})", event.what.word(), event.from, event.to, event.actor)
+    };
+    events.iter().map(told).collect()
+}
+
 #[test]
-fn transitions_are_told_once_with_what_is_left() {
+fn a_change_is_told_once_with_its_causes_before_its_effects() {
     let mut model = serving(&[1, 1]);
     let failed = Err("HTTP 500".into());
-    assert_eq!(model.observe("web", "a", &failed, at(20)), None);
-    assert_eq!(model.observe("web", "a", &failed, at(22)), None);
-    let transition = model.observe("web", "a", &failed, at(24)).unwrap();
-    assert_eq!((transition.backend.as_str(), transition.in_rotation, transition.total), ("a", 1, 2));
-    assert_eq!(transition.standing.change, Change::new(at(24), "health check", "HTTP 500"));
-    assert_eq!(model.observe("web", "a", &failed, at(26)), None);
-    assert_eq!(model.observe("web", "nobody", &failed, at(26)), None);
+    assert_eq!(model.observe("web", "a", &failed, at(20)), []);
+    assert_eq!(model.observe("web", "a", &failed, at(22)), []);
+    let events = model.observe("web", "a", &failed, at(24));
+    assert_eq!(
+        told(&events),
+        [
+            "a health up->down (health check)",
+            "a rotation in->out (health check)",
+            "web verdict ok->degraded (health check)"
+        ]
+    );
+    assert!(events.iter().all(|event| event.at == at(24)));
+    assert_eq!(events[1].cause, "HTTP 500");
+    assert_eq!(events[2].cause, "a: HTTP 500; 1 of 2 serve");
+    assert_eq!(model.observe("web", "a", &failed, at(26)), []);
+    assert_eq!(model.observe("web", "nobody", &failed, at(26)), []);
+}
+
+#[test]
+fn every_edit_leaves_its_events() {
+    type Edit = fn(&mut Model) -> Result<(), Rejection>;
+    let check = |edit: Edit, expected: &[&str]| {
+        let model = serving(&[1, 1]);
+        let mut next = model.clone();
+        edit(&mut next).unwrap();
+        let change = Change::new(at(20), "uid 7", "edited");
+        assert_eq!(told(&model.changes_to(&next, &change)), expected);
+        assert_eq!(told(&next.changes_to(&next, &change)), [""; 0]);
+    };
+    check(
+        |model| model.set("web", "a", &admin(Admin::Draining), "uid 7", at(20)),
+        &["a admin enabled->draining (uid 7)", "a rotation in->out (uid 7)", "web verdict ok->degraded (uid 7)"],
+    );
+    check(|model| model.set("web", "a", &weight(3), "uid 7", at(20)), &["a weight 1->3 (uid 7)"]);
+    check(
+        |model| model.set("web", "a", &weight(0), "uid 7", at(20)),
+        &["a weight 1->0 (uid 7)", "a rotation in->out (uid 7)", "web verdict ok->degraded (uid 7)"],
+    );
+    check(|model| model.remove("web", "a", false), &["a backend present->absent (uid 7)"]);
+    check(
+        |model| model.add("web", entry_of(2, 1), "uid 7", at(20)),
+        &["c backend absent->present (uid 7)", "web verdict ok->degraded (uid 7)"],
+    );
+    check(
+        |model| {
+            *model = model.reload(&[], at(20));
+            Ok(())
+        },
+        &["web service present->absent (uid 7)"],
+    );
+}
+
+#[test]
+fn what_is_wanted_for_a_while_ends_by_itself() {
+    let mut model = serving(&[1, 1]);
+    let wish = AdminChange { until: Some(at(50)), reason: Some("kernel".into()), ..admin(Admin::Draining) };
+    model.set("web", "a", &wish, "uid 0", at(20)).unwrap();
+    assert_eq!(standing(&model, "a").2, "drained by uid 0 until 1970-01-01T00:00:50Z: kernel");
+    let mut model = Model::new(&[service(&[1, 1])], &model.overrides(), at(30));
+    assert_eq!(model.tick(at(49)), []);
+    assert_eq!(told(&model.tick(at(50))), ["a admin draining->enabled (timer)"]);
+    assert_eq!(backend(&model, "a").admin.value, Admin::Enabled);
+    assert_eq!(model.overrides(), Overrides::default());
+    assert_eq!(model.tick(at(51)), []);
+}
+
+#[test]
+fn the_last_word_says_for_how_long() {
+    let mut model = serving(&[1, 1]);
+    let wish = AdminChange { until: Some(at(50)), ..admin(Admin::Draining) };
+    model.set("web", "a", &wish, "uid 0", at(20)).unwrap();
+    model.set("web", "a", &admin(Admin::Draining), "uid 0", at(30)).unwrap();
+    assert_eq!(model.tick(at(60)), []);
+    for wish in [
+        AdminChange { until: Some(at(19)), ..admin(Admin::Draining) },
+        AdminChange { until: Some(at(50)), ..admin(Admin::Enabled) },
+        AdminChange { until: Some(at(50)), ..weight(2) },
+    ] {
+        assert!(matches!(model.set("web", "a", &wish, "uid 0", at(20)), Err(Rejection::Invalid(_))), "{wish:?}");
+    }
 }
 
 #[test]
@@ -226,7 +308,7 @@ fn what_is_unknown_taken_or_unfit_is_rejected() {
     assert!(add("web", "c", "203.0.113.10:80").starts_with("invalid: 203.0.113.10:80 is where the service"));
     let mut set = |backend: &str, weight: u16| {
         let wish = AdminChange { weight: Some(weight), ..AdminChange::default() };
-        rejected(model.set("web", backend, &wish, "uid 0", at(20)).map(drop))
+        rejected(model.set("web", backend, &wish, "uid 0", at(20)))
     };
     assert_eq!(set("c", 1), "not found: service web has no backend \"c\"; the backends are a, b");
     assert_eq!(set("a", 257), "invalid: a weight is between 0 and 256, not 257");
@@ -264,8 +346,8 @@ fn run_time_changes_survive_a_restart_and_an_edit_of_the_file_wins() {
         change(&mut model).unwrap();
         model
     };
-    let drained = changed(|model| model.set("web", "a", &admin(Draining), "uid 0", at(20)).map(drop));
-    let weighted = changed(|model| model.set("web", "a", &weight(7), "uid 0", at(20)).map(drop));
+    let drained = changed(|model| model.set("web", "a", &admin(Draining), "uid 0", at(20)));
+    let weighted = changed(|model| model.set("web", "a", &weight(7), "uid 0", at(20)));
     let removed = changed(|model| model.remove("web", "a", false));
     let added = changed(|model| model.add("web", entry_of(2, 4), "uid 0", at(20)));
     let check = |model: &Model, weights: &[u16], expected: &[(&str, u16, Admin)]| {
@@ -320,8 +402,8 @@ fn edits() -> impl Strategy<Value = Vec<Edit>> {
     let change = (admins, prop::option::of(0u16..=256)).prop_map(|(admin, weight)| AdminChange {
         admin,
         weight,
-        reason: None,
         force: true,
+        ..AdminChange::default()
     });
     let edit = prop_oneof![
         (0usize..6, 0u16..=256).prop_map(|(index, weight)| Edit::Add(index, weight)),
@@ -342,7 +424,7 @@ proptest! {
             let _ = match edit {
                 Edit::Add(index, weight) => model.add("web", entry_of(index, weight), "uid 0", at(1)),
                 Edit::Remove(index) => model.remove("web", &entry_of(index, 0).name, true),
-                Edit::Set(index, change) => model.set("web", &entry_of(index, 0).name, &change, "uid 0", at(1)).map(drop),
+                Edit::Set(index, change) => model.set("web", &entry_of(index, 0).name, &change, "uid 0", at(1)),
             };
         }
         let overrides = model.overrides();
@@ -370,7 +452,7 @@ proptest! {
                 Edit::Remove(index) => model.remove("web", &entry_of(index, 0).name, false),
                 Edit::Set(index, change) => {
                     let change = AdminChange { force: false, ..change };
-                    model.set("web", &entry_of(index, 0).name, &change, "uid 0", at(11)).map(drop)
+                    model.set("web", &entry_of(index, 0).name, &change, "uid 0", at(11))
                 }
             };
             prop_assert!(model.services["web"].in_rotation() > 0);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::Verdict;
 use crate::{
     dataplane::Counters,
     model::{Overrides, Rejection},

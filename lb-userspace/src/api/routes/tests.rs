@@ -11,7 +11,7 @@ async fn answer(method: Method, path: &str, body: String) -> (u16, ErrorDocument
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("lb.sock");
     let socket = Socket::bind(&file).await.unwrap();
-    tokio::spawn(serve(socket, Handle::unanswered()));
+    tokio::spawn(serve(socket, Handle::unanswered(directory.path())));
     let stream = UnixStream::connect(&file).await.unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
@@ -45,6 +45,9 @@ async fn every_failure_is_an_error_document() {
     check(Method::POST, list, r#"{"address":"10.0.0.1:80","wieght":3}"#, 422, Invalid, "unknown field `wieght`").await;
     check(Method::POST, list, r#"{"address":"web-01:80"}"#, 400, Invalid, "not IP:PORT").await;
     check(Method::POST, list, r#"{"address":"10.0.0.1:80","weight":-1}"#, 422, Invalid, "-1").await;
+    check(Method::GET, "/v1/events?sinse=1", "", 400, Invalid, "unknown field `sinse`").await;
+    check(Method::GET, "/v1/events?since=yesterday", "", 400, Invalid, "since").await;
+    check(Method::PATCH, one, r#"{"until":"tomorrow"}"#, 422, Invalid, "until").await;
     check(Method::PATCH, one, r#"{"admin":"gone"}"#, 422, Invalid, "unknown variant `gone`").await;
     check(Method::DELETE, &format!("{one}?farce=true"), "", 400, Invalid, "force=true").await;
     let long = format!(r#"{{"reason":"{}"}}"#, "x".repeat(BODY_LIMIT));

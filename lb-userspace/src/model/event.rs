@@ -1,0 +1,200 @@
+//! What changed between two moments of a service, as a list of events: each with its cause, its actor and its time.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Admin, Backend, Change, Model, Passive, Service, Verdict};
+use crate::health::Health;
+
+/// One change, as the event log keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When.
+    pub at: Timestamp,
+    /// What kind of thing changed.
+    pub what: What,
+    /// Of which service; none when the daemon as a whole is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Of which backend; none when the service as a whole is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<String>,
+    /// What it was.
+    pub from: String,
+    /// What it is.
+    pub to: String,
+    /// By whom.
+    pub actor: String,
+    /// Why, for people.
+    pub cause: String,
+}
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum What {
+    /// What an operator wants of a backend: enabled, draining, disabled.
+    Admin,
+    /// What the checks of a backend say: unknown, up, down.
+    Health,
+    /// What the traffic says of a backend: ok, ejected.
+    Passive,
+    /// The way to a backend: resolved, missing.
+    Route,
+    /// A backend's share of new flows.
+    Weight,
+    /// Whether a backend takes new flows: in, out.
+    Rotation,
+    /// A backend: absent, present.
+    Backend,
+    /// A service: absent, present.
+    Service,
+    /// A service in a word: ok, degraded, down.
+    Verdict,
+    /// The configuration file: read again, or refused.
+    Config,
+    /// The daemon itself: started, stopped.
+    Daemon,
+}
+
+/// What is compared of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Facts {
+    admin: Admin,
+    health: Health,
+    passive: Passive,
+    routed: bool,
+    weight: u16,
+    in_rotation: bool,
+}
+
+/// What is compared of a service.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Moment {
+    verdict: Option<Verdict>,
+    backends: BTreeMap<String, Facts>,
+}
+
+impl What {
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Health => "health",
+            Self::Passive => "passive",
+            Self::Route => "route",
+            Self::Weight => "weight",
+            Self::Rotation => "rotation",
+            Self::Backend => "backend",
+            Self::Service => "service",
+            Self::Verdict => "verdict",
+            Self::Config => "config",
+            Self::Daemon => "daemon",
+        }
+    }
+}
+
+impl Event {
+    /// An event of the daemon as a whole.
+    pub fn of_daemon(what: What, from: &str, to: &str, change: Change) -> Self {
+        let Change { at, actor, cause } = change;
+        Self { at, what, service: None, backend: None, from: from.into(), to: to.into(), actor, cause }
+    }
+}
+
+impl Model {
+    /// What is different in `next`; `change` is the cause of whatever does not carry one of its own.
+    pub fn changes_to(&self, next: &Self, change: &Change) -> Vec<Event> {
+        let mut events = Vec::new();
+        let gone = self.services.values().filter(|service| !next.services.contains_key(&service.spec.name));
+        for service in gone {
+            events.push(service.event(What::Service, None, "present", "absent", change));
+        }
+        for service in next.services.values() {
+            let before = match self.services.get(&service.spec.name) {
+                Some(known) => known.moment(),
+                None => {
+                    events.push(service.event(What::Service, None, "absent", "present", change));
+                    Moment::default()
+                }
+            };
+            events.extend(service.changes_since(&before, change));
+        }
+        events
+    }
+}
+
+impl Service {
+    /// What to compare with later.
+    pub(super) fn moment(&self) -> Moment {
+        let facts = |backend: &Backend| {
+            let facts = Facts {
+                admin: backend.admin.value,
+                health: backend.health.health(),
+                passive: backend.passive.value,
+                routed: backend.route.value.is_ok(),
+                weight: backend.weight.value,
+                in_rotation: backend.in_rotation(),
+            };
+            (backend.name.clone(), facts)
+        };
+        Moment { verdict: Some(self.verdict()), backends: self.backends.iter().map(facts).collect() }
+    }
+
+    /// What is different from then; in each backend causes come before their effect.
+    pub(super) fn changes_since(&self, before: &Moment, change: &Change) -> Vec<Event> {
+        let now = self.moment();
+        let mut events = Vec::new();
+        for name in before.backends.keys().filter(|name| !now.backends.contains_key(*name)) {
+            events.push(self.event(What::Backend, Some(name), "present", "absent", change));
+        }
+        for backend in &self.backends {
+            let after = now.backends[&backend.name];
+            match before.backends.get(&backend.name) {
+                Some(before) => self.compare(backend, *before, after, change, &mut events),
+                None => events.push(self.event(What::Backend, Some(&backend.name), "absent", "present", change)),
+            }
+        }
+        if let (Some(from), Some(to)) = (before.verdict, now.verdict)
+            && from != to
+        {
+            // The last word on a backend is what made the difference.
+            let cause = events.last().map(|event| {
+                let backend = event.backend.as_deref().unwrap_or_default();
+                Change::new(event.at, &event.actor, format!("{backend}: {}; {}", event.cause, self.count()))
+            });
+            events.push(self.event(What::Verdict, None, from.word(), to.word(), &cause.unwrap_or(change.clone())));
+        }
+        events
+    }
+
+    fn compare(&self, backend: &Backend, from: Facts, to: Facts, change: &Change, events: &mut Vec<Event>) {
+        let mut note = |what, from: &str, to: &str, change: &Change| {
+            if from != to {
+                events.push(self.event(what, Some(&backend.name), from, to, change));
+            }
+        };
+        note(What::Admin, from.admin.word(), to.admin.word(), &backend.admin.change);
+        note(What::Weight, &from.weight.to_string(), &to.weight.to_string(), change);
+        note(What::Route, routed(from.routed), routed(to.routed), &backend.route_change());
+        note(What::Health, from.health.word(), to.health.word(), &backend.health_change);
+        note(What::Passive, from.passive.word(), to.passive.word(), &backend.passive.change);
+        note(What::Rotation, rotation(from.in_rotation), rotation(to.in_rotation), &backend.standing().change);
+    }
+
+    fn event(&self, what: What, backend: Option<&String>, from: &str, to: &str, change: &Change) -> Event {
+        let Change { at, actor, cause } = change.clone();
+        let (service, backend) = (Some(self.spec.name.clone()), backend.cloned());
+        Event { at, what, service, backend, from: from.into(), to: to.into(), actor, cause }
+    }
+}
+
+fn routed(routed: bool) -> &'static str {
+    if routed { "resolved" } else { "missing" }
+}
+
+fn rotation(in_rotation: bool) -> &'static str {
+    if in_rotation { "in" } else { "out" }
+}
