@@ -9,6 +9,13 @@
 //! | GET /v1/services/{service}/backends/{backend} | | [`BackendDocument`] |
 //! | PATCH /v1/services/{service}/backends/{backend} | [`BackendPatch`] | [`BackendDocument`] |
 //! | DELETE /v1/services/{service}/backends/{backend}?force=true | | [`BackendsDocument`] of those left |
+//! | GET /v1/services, /v1/services/{service} | | [`StatusDocument`] |
+//! | POST /v1/services | [`NewService`] | 201 and [`StatusDocument`] of the service |
+//! | PATCH /v1/services/{service} | an object: keys as in the file; null restores a default | [`StatusDocument`] of the service |
+//! | DELETE /v1/services/{service}?force=true | | [`StatusDocument`] of those left |
+//! | GET /v1/config | | [`ConfigDocument`] |
+//! | GET /v1/config/diff | | [`DriftDocument`] |
+//! | POST /v1/config/reload | | [`ReloadDocument`] |
 //! | GET /v1/events?after=N&since=TIME&service=S&backend=B&wait=SECONDS | | [`EventsDocument`] |
 //!
 //! Whatever goes wrong is answered with an [`ErrorDocument`].
@@ -18,12 +25,18 @@
 //! [`BackendDocument`]: types::BackendDocument
 //! [`NewBackend`]: types::NewBackend
 //! [`BackendPatch`]: types::BackendPatch
+//! [`NewService`]: types::NewService
+//! [`ConfigDocument`]: types::ConfigDocument
+//! [`DriftDocument`]: types::DriftDocument
+//! [`ReloadDocument`]: types::ReloadDocument
 //! [`EventsDocument`]: types::EventsDocument
 //! [`ErrorDocument`]: types::ErrorDocument
 
 mod body;
+mod config;
 mod events;
 mod routes;
+mod services;
 mod socket;
 pub mod types;
 

@@ -6,6 +6,7 @@ mod error;
 mod events;
 mod output;
 mod run;
+mod service;
 mod stats;
 mod status;
 mod xdp;
@@ -45,10 +46,13 @@ enum Command {
     Events(events::Events),
     /// Show counters straight from the maps, with or without a daemon.
     Stats(stats::Stats),
-    /// List, show, add, remove and change backends.
+    /// List, show, add, change and remove services.
+    #[command(subcommand)]
+    Service(service::Command),
+    /// List, show, add, remove, change, drain, enable and disable backends.
     #[command(subcommand)]
     Backend(backend::Command),
-    /// Check a configuration file.
+    /// Check, show, compare and reload the configuration.
     #[command(subcommand)]
     Config(config::Command),
     /// Show where the program is attached, or detach it.
@@ -80,7 +84,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Events(events) => block_on(events.run(&client, output)),
         Command::Stats(stats) => stats.run(output),
         Command::Backend(command) => block_on(command.run(&client, output)),
-        Command::Config(command) => command.run(output),
+        Command::Config(command) => block_on(command.run(&client, output)),
+        Command::Service(command) => block_on(command.run(&client, output)),
         Command::Xdp(command) => command.run(output),
     }
 }

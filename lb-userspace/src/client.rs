@@ -11,12 +11,13 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
 use tokio::{net::UnixStream, time};
 
 use crate::{
     api::types::{
-        BackendDocument, BackendPatch, BackendsDocument, ErrorBody, ErrorDocument, EventsDocument, NewBackend,
-        StatusDocument,
+        BackendDocument, BackendPatch, BackendsDocument, ConfigDocument, DriftDocument, ErrorBody, ErrorDocument,
+        EventsDocument, NewBackend, NewService, ReloadDocument, StatusDocument,
     },
     journal::Filter,
 };
@@ -128,6 +129,54 @@ impl Client {
     pub async fn remove(&self, service: &str, backend: &str, force: bool) -> Result<BackendsDocument, Error> {
         let path = format!("{}?force={force}", path(service, backend));
         self.ask(Method::DELETE, &path, None::<&()>).await
+    }
+
+    /// Adds a service.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn add_service(&self, new: &NewService) -> Result<StatusDocument, Error> {
+        self.ask(Method::POST, "/v1/services", Some(new)).await
+    }
+
+    /// Changes settings of a service.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn change_service(&self, service: &str, change: &Map<String, Value>) -> Result<StatusDocument, Error> {
+        self.ask(Method::PATCH, &format!("/v1/services/{}", segment(service)), Some(change)).await
+    }
+
+    /// Removes a service.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn remove_service(&self, service: &str, force: bool) -> Result<StatusDocument, Error> {
+        self.ask(Method::DELETE, &format!("/v1/services/{}?force={force}", segment(service)), None::<&()>).await
+    }
+
+    /// What the daemon runs with.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn configuration(&self) -> Result<ConfigDocument, Error> {
+        self.ask(Method::GET, "/v1/config", None::<&()>).await
+    }
+
+    /// How that differs from the file.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn drift(&self) -> Result<DriftDocument, Error> {
+        self.ask(Method::GET, "/v1/config/diff", None::<&()>).await
+    }
+
+    /// Has the file read again.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn reload(&self) -> Result<ReloadDocument, Error> {
+        self.ask(Method::POST, "/v1/config/reload", None::<&()>).await
     }
 
     /// Events; with `wait` the answer comes when there is one, or after that many seconds.

@@ -6,6 +6,7 @@
 
 mod address;
 mod check;
+pub mod document;
 mod error;
 mod expect;
 mod raw;
@@ -23,6 +24,7 @@ pub(crate) use check::check_pair;
 pub use check::{NameError, check_name};
 pub use error::{Error, Problem};
 pub use expect::StatusRanges;
+use serde::Serialize;
 
 use crate::{
     config::error::Source,
@@ -53,7 +55,7 @@ pub struct Config {
 }
 
 /// `[global]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Global {
     /// Where XDP attaches; at least one, no name twice.
     pub interfaces: Vec<String>,
@@ -132,6 +134,13 @@ pub struct Backend {
     pub address: SocketAddr,
     /// Share of new flows; 0 takes none.
     pub weight: u16,
+}
+
+impl Service {
+    /// Whether both would take the same packets.
+    pub fn listens_like(&self, other: &Self) -> bool {
+        self.listen == other.listen && self.protocol == other.protocol
+    }
 }
 
 impl Config {

@@ -5,6 +5,7 @@
 //! applied changes nothing.
 
 mod command;
+mod reload;
 mod report;
 
 use std::{
@@ -137,10 +138,11 @@ impl Controller {
         loop {
             tokio::select! {
                 () = &mut stop => return self.stopped(),
-                Some(request) = self.inbox.requests.recv() => self.answer(request),
+                Some(request) = self.inbox.requests.recv() => request(&mut self),
                 Some(report) = self.inbox.reports.recv() => self.observe(&report),
                 Some(table) = self.inbox.tables.recv() => self.resolve(table),
-                Some(()) = reload.recv() => self.reload(),
+                // What came of it is in the log.
+                Some(()) = reload.recv() => drop(self.reload("SIGHUP")),
                 _ = tick.tick() => self.tick(),
                 _ = reconcile.tick() => self.reconcile(),
             }
@@ -267,27 +269,6 @@ impl Controller {
             differs
         });
         Ok(())
-    }
-
-    fn reload(&mut self) {
-        let loaded = Config::load(self.config.path());
-        let next = match loaded {
-            Ok(next) => next,
-            Err(error) => return tracing::error!("not reloaded, nothing has changed:\n{error}"),
-        };
-        if next.global != self.config.global {
-            tracing::warn!("changes in [global] take effect with the next start of the daemon");
-        }
-        let change =
-            Change::new(Timestamp::now(), "SIGHUP", format!("{} was read again", self.config.path().display()));
-        match self.replace(self.model.reload(&next.services, change.at), &change) {
-            Ok(()) => {
-                self.config.services = next.services;
-                tracing::info!("reloaded {}", self.config.path().display());
-                report::standings(&self.model);
-            }
-            Err(error) => tracing::error!("not reloaded, nothing has changed: {error}"),
-        }
     }
 
     fn reconcile(&mut self) {

@@ -6,6 +6,7 @@
 
 mod backend;
 mod edit;
+mod edit_service;
 mod event;
 mod overrides;
 
@@ -18,7 +19,7 @@ pub use backend::{Admin, Backend, Change, Held, Passive, Standing};
 pub use edit::{AdminChange, Rejection, entry, no_such_backend, no_such_service};
 pub use event::{Event, What};
 use jiff::Timestamp;
-pub use overrides::{Entry, Override, Overrides};
+pub use overrides::{Entry, Override, Overrides, SettingsOverride};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -32,12 +33,16 @@ use crate::{
 pub struct Model {
     /// By name.
     pub services: BTreeMap<String, Service>,
+    /// What the file says of services that were removed at run time.
+    removed: BTreeMap<String, config::Service>,
 }
 
 /// One service.
 #[derive(Clone, Debug)]
 pub struct Service {
-    /// What the file says of it.
+    /// What the file says of it; nothing, when it was added at run time.
+    pub file: Option<config::Service>,
+    /// What it is: the file's settings as changed at run time. Its backends are those it began with.
     pub spec: config::Service,
     /// The backends there are: those of the file, as changed at run time.
     pub backends: Vec<Backend>,
@@ -58,8 +63,9 @@ pub enum Verdict {
 impl Model {
     /// The services of the file, with the changes that were made at run time.
     pub fn new(services: &[config::Service], overrides: &Overrides, now: Timestamp) -> Self {
-        let services = services.iter().map(|spec| {
-            let backends = overrides.apply(spec).into_iter().map(|(entry, change)| {
+        let (specs, removed) = overrides.settle(services);
+        let services = specs.into_iter().map(|(file, spec)| {
+            let backends = overrides.apply(&spec, file.is_some()).into_iter().map(|(entry, change)| {
                 let mut backend = Backend::new(entry, &spec.health, now);
                 if let Some(admin) = change.and_then(|change| change.admin.clone()) {
                     backend.admin = admin;
@@ -67,9 +73,9 @@ impl Model {
                 }
                 backend
             });
-            (spec.name.clone(), Service { backends: backends.collect(), spec: spec.clone() })
+            (spec.name.clone(), Service { file, backends: backends.collect(), spec })
         });
-        Self { services: services.collect() }
+        Self { services: services.collect(), removed }
     }
 
     /// The model of another file. Backends that stay the same keep what was learnt of them.
@@ -77,13 +83,12 @@ impl Model {
         let mut next = Self::new(services, &self.overrides(), now);
         for (name, service) in &mut next.services {
             let Some(known) = self.services.get(name) else { continue };
-            let check_is_on = service.spec.health.probe != config::Probe::None;
-            let check_was_on = known.spec.health.probe != config::Probe::None;
+            let same_kind = service.is_checked() == known.is_checked();
             for backend in &mut service.backends {
                 let Some(known) = known.backends.iter().find(|known| known.is(&backend.name, backend.address)) else {
                     continue;
                 };
-                backend.inherit(known, check_is_on == check_was_on);
+                backend.inherit(known, same_kind);
             }
         }
         next
@@ -152,6 +157,11 @@ impl Model {
         self.services.values().flat_map(|service| &service.backends).map(|backend| backend.address.ip()).collect()
     }
 
+    /// The services as they would stand in a file.
+    pub fn as_config(&self) -> Vec<config::Service> {
+        self.services.values().map(Service::as_config).collect()
+    }
+
     /// What the packet path should do.
     pub fn plan(&self) -> Plan {
         let services = self.services.values().map(|service| ServicePlan {
@@ -170,6 +180,16 @@ impl Service {
     /// How many backends take new flows.
     pub fn in_rotation(&self) -> usize {
         self.backends.iter().filter(|backend| backend.in_rotation()).count()
+    }
+
+    /// What it is by now, as it would stand in a file.
+    pub fn as_config(&self) -> config::Service {
+        let backends = self.backends.iter().map(Backend::as_config).collect();
+        config::Service { backends, ..self.spec.clone() }
+    }
+
+    fn is_checked(&self) -> bool {
+        self.spec.health.probe != config::Probe::None
     }
 
     /// In a word.

@@ -2,6 +2,7 @@
 //! file or the new one.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -9,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::Overrides;
+use crate::model::{Override, Overrides, SettingsOverride};
 
 const VERSION: u32 = 1;
 
@@ -51,7 +52,9 @@ pub struct StateFile {
 #[serde(deny_unknown_fields)]
 struct Document {
     version: u32,
-    services: Overrides,
+    services: BTreeMap<String, BTreeMap<String, Override>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    settings: BTreeMap<String, SettingsOverride>,
 }
 
 impl StateFile {
@@ -82,7 +85,8 @@ impl StateFile {
         if *overrides == self.saved {
             return Ok(());
         }
-        let document = Document { version: VERSION, services: overrides.clone() };
+        let Overrides { services, settings } = overrides.clone();
+        let document = Document { version: VERSION, services, settings };
         let mut text = serde_json::to_vec_pretty(&document).expect("names and numbers are JSON");
         text.push(b'\n');
         replace(&self.path, &text).map_err(|source| Error::Io { action: "write", path: self.path.clone(), source })?;
@@ -97,7 +101,7 @@ fn parse(path: &Path, text: &[u8]) -> Result<Overrides, Error> {
     if document.version != VERSION {
         return Err(damaged(format!("it is of version {}, this lb writes version {VERSION}", document.version)));
     }
-    Ok(document.services)
+    Ok(Overrides { services: document.services, settings: document.settings })
 }
 
 /// The new file is whole on disk before it takes the name, and the name is on disk before this returns.
@@ -113,15 +117,15 @@ fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::model::{Entry, Override};
+    use crate::model::Entry;
 
     fn overrides() -> Overrides {
         let file = Entry { address: "10.0.0.11:80".parse().unwrap(), weight: 1 };
         let change = Override { file: Some(file), backend: Some(Entry { weight: 3, ..file }), ..Override::default() };
-        Overrides { services: BTreeMap::from([("web".into(), BTreeMap::from([("web-01".into(), change)]))]) }
+        let services = BTreeMap::from([("web".into(), BTreeMap::from([("web-01".into(), change)]))]);
+        let gone = SettingsOverride { file: Some(serde_json::Map::new()), service: None };
+        Overrides { services, settings: BTreeMap::from([("api".into(), gone)]) }
     }
 
     #[test]

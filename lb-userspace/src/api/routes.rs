@@ -4,14 +4,14 @@ use axum::{
     Json, Router,
     extract::{ConnectInfo, DefaultBodyLimit, State, connect_info::Connected},
     http::StatusCode,
-    routing::get,
+    routing::{get, post},
     serve::IncomingStream,
 };
 use tokio::net::UnixListener;
 
 use super::{
     body::{Body, Failure, Forced, Named},
-    events,
+    config, events, services,
     socket::Socket,
     types::{
         BackendDocument, BackendPatch, BackendsDocument, ErrorCode, NewBackend, SCHEMA_VERSION, ServiceStatus,
@@ -27,11 +27,11 @@ use crate::{
 const BODY_LIMIT: usize = 64 * 1024;
 
 pub(super) type Answer<T> = Result<Json<T>, Failure>;
-type Caller = ConnectInfo<Actor>;
+pub(super) type Caller = ConnectInfo<Actor>;
 
 /// Who is on the other end, as the kernel says.
 #[derive(Clone, Debug)]
-struct Actor(String);
+pub(super) struct Actor(pub(super) String);
 
 impl Connected<IncomingStream<'_, UnixListener>> for Actor {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
@@ -55,6 +55,11 @@ fn router(controller: Handle) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/status/{service}", get(status_of_service))
         .route("/v1/events", get(events::read))
+        .route("/v1/config", get(config::show))
+        .route("/v1/config/diff", get(config::diff))
+        .route("/v1/config/reload", post(config::reload))
+        .route("/v1/services", get(status).post(services::add))
+        .route("/v1/services/{service}", get(status_of_service).patch(services::change).delete(services::remove))
         .route("/v1/services/{service}/backends", get(list).post(add))
         .route("/v1/services/{service}/backends/{backend}", get(show).patch(change).delete(remove))
         .fallback(no_such_path)
@@ -67,7 +72,7 @@ async fn no_such_path() -> Failure {
     Failure::new(
         StatusCode::NOT_FOUND,
         ErrorCode::NotFound,
-        "no such path; the API is under /v1/status, /v1/services and /v1/events",
+        "no such path; the API is under /v1/status, /v1/services, /v1/config and /v1/events",
     )
 }
 
@@ -143,7 +148,7 @@ async fn remove(
     backends(services, service)
 }
 
-fn pick(services: Vec<ServiceStatus>, name: &str) -> Result<ServiceStatus, Failure> {
+pub(super) fn pick(services: Vec<ServiceStatus>, name: &str) -> Result<ServiceStatus, Failure> {
     let names: Vec<String> = services.iter().map(|service| service.name.clone()).collect();
     let found = services.into_iter().find(|service| service.name == name);
     found.ok_or_else(|| model::no_such_service(name, &names).into())

@@ -1,9 +1,10 @@
 //! The JSON of the control API, for the daemon and for the command line.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::{
     health::Health,
@@ -148,6 +149,77 @@ pub struct EventsDocument {
     pub events: Vec<Entry>,
     /// The number of the newest event there is; ask for what comes `after` it.
     pub newest: u64,
+}
+
+/// One service to add: its name and what a file would say of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewService {
+    /// Its name.
+    pub name: String,
+    /// `listen` and `backend` at least.
+    #[serde(flatten)]
+    pub settings: Map<String, Value>,
+}
+
+/// What the daemon runs with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigDocument {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The file it was started with.
+    pub file: PathBuf,
+    /// As a file would say it, with what was changed at run time.
+    pub toml: String,
+    /// The same as JSON.
+    pub config: Value,
+}
+
+/// What a reload did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadDocument {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The file.
+    pub file: PathBuf,
+    /// What it changed.
+    pub changes: Vec<Difference>,
+    /// What changes only when the daemon is started again: all that is under `[global]`.
+    pub next_start: Vec<Difference>,
+}
+
+/// A key that says something else; no value means that it says nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// "service.web.backend.web-01.weight".
+    pub key: String,
+    /// What it said.
+    pub from: Option<String>,
+    /// What it says.
+    pub to: Option<String>,
+}
+
+/// How what runs differs from the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriftDocument {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The file.
+    pub file: PathBuf,
+    /// By key.
+    pub differences: Vec<Drift>,
+}
+
+/// A key that the file and the daemon disagree on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drift {
+    /// "service.web.backend.web-01.weight".
+    pub key: String,
+    /// What the file says.
+    pub file: Option<String>,
+    /// What the daemon does.
+    pub running: Option<String>,
+    /// How that came about.
+    pub because: String,
 }
 
 /// What went wrong.

@@ -225,7 +225,10 @@ async fn patched(
 }
 
 /// Does it; when the daemon refuses and somebody is there to answer, asks and does it all the same.
-async fn confirmed<T>(consent: Consent, request: impl AsyncFn(bool) -> Result<T, client::Error>) -> anyhow::Result<T> {
+pub(super) async fn confirmed<T>(
+    consent: Consent,
+    request: impl AsyncFn(bool) -> Result<T, client::Error>,
+) -> anyhow::Result<T> {
     match request(consent.yes).await {
         Err(client::Error::Answered(mut refused)) if refused.code == ErrorCode::Refused => {
             let there = io::stdin().is_terminal() && io::stderr().is_terminal();

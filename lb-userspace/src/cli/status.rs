@@ -48,7 +48,7 @@ impl Status {
     }
 }
 
-fn table(document: &StatusDocument, output: Output) -> String {
+pub(super) fn table(document: &StatusDocument, output: Output) -> String {
     if document.services.is_empty() {
         return "no service is configured".into();
     }

@@ -18,6 +18,8 @@ use crate::plan::{Forward, MAX_WEIGHT, NAME_LEN, Protocol};
 const SOCKET_PATH_LEN: usize = 107;
 /// The longest interface name (`IFNAMSIZ`, less its final zero byte).
 const INTERFACE_LEN: usize = 15;
+/// More than a service can have.
+const MOST_BACKENDS: usize = 1 << 20;
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(24 * 60 * 60);
 /// The start of the daemon waits for every backend's first check.
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
@@ -54,8 +56,22 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
 pub(super) fn check(file: raw::File) -> Result<(Global, Vec<Service>), Vec<Problem>> {
     let mut problems = Problems(Vec::new());
     let global = global(file.global.into_inner(), &mut problems);
-    let services = services(file.service, &mut problems);
+    let services = services(file.service, Origin::File, &mut problems);
     if problems.0.is_empty() { Ok((global, services)) } else { Err(problems.0) }
+}
+
+/// Checks services that were made at run time.
+pub(super) fn run_time(raw: BTreeMap<Spanned<String>, raw::Service>) -> Result<Vec<Service>, Vec<Problem>> {
+    let mut problems = Problems(Vec::new());
+    let services = services(raw, Origin::RunTime, &mut problems);
+    if problems.0.is_empty() { Ok(services) } else { Err(problems.0) }
+}
+
+/// Where a service comes from. An operator may have left it with few backends or none, a file may not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    File,
+    RunTime,
 }
 
 struct Problems(Vec<Problem>);
@@ -111,12 +127,12 @@ fn path(raw: Option<Spanned<PathBuf>>, default: &str, most: usize, problems: &mu
     raw.into_inner()
 }
 
-fn services(raw: BTreeMap<Spanned<String>, raw::Service>, problems: &mut Problems) -> Vec<Service> {
+fn services(raw: BTreeMap<Spanned<String>, raw::Service>, origin: Origin, problems: &mut Problems) -> Vec<Service> {
     let mut listeners: HashMap<(SocketAddr, Protocol), String> = HashMap::new();
     let mut services = Vec::new();
     for (name, raw) in raw {
         let listen = raw.listen.clone();
-        let Some(service) = service(name, raw, problems) else { continue };
+        let Some(service) = service(name, raw, origin, problems) else { continue };
         let key = (service.listen, service.protocol);
         if let Some(other) = listeners.insert(key, service.name.clone()) {
             let message = format!(
@@ -130,16 +146,17 @@ fn services(raw: BTreeMap<Spanned<String>, raw::Service>, problems: &mut Problem
     services
 }
 
-fn service(name: Spanned<String>, raw: raw::Service, problems: &mut Problems) -> Option<Service> {
+fn service(name: Spanned<String>, raw: raw::Service, origin: Origin, problems: &mut Problems) -> Option<Service> {
     if let Err(error) = check_name(name.get_ref()) {
         problems.add(&name, error);
     }
-    if raw.backend.is_empty() {
+    if raw.backend.is_empty() && origin == Origin::File {
         let example = format!("add [[service.{name}.backend]] with an address", name = name.get_ref());
         problems.add(&name, format!("service {} has no backend; {example}", name.get_ref()));
     }
     let health = health(raw.health, problems);
-    let min_healthy = integer(raw.min_healthy.as_ref(), "min_healthy", 0..=raw.backend.len().max(1), 1, problems);
+    let most = if origin == Origin::File { raw.backend.len().max(1) } else { MOST_BACKENDS };
+    let min_healthy = integer(raw.min_healthy.as_ref(), "min_healthy", 0..=most, 1, problems);
     let listen = match address::parse_listen(raw.listen.get_ref()) {
         Ok(listen) => Some(listen),
         Err(error) => {
@@ -148,7 +165,7 @@ fn service(name: Spanned<String>, raw: raw::Service, problems: &mut Problems) ->
         }
     };
     let backends = backends(name.get_ref(), listen, raw.forward, raw.backend, problems);
-    if !backends.is_empty() && backends.iter().all(|backend| backend.weight == 0) {
+    if origin == Origin::File && !backends.is_empty() && backends.iter().all(|backend| backend.weight == 0) {
         problems.add(&name, format!("every backend of service {} has weight 0: none would serve", name.get_ref()));
     }
     Some(Service {

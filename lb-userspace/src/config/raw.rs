@@ -21,6 +21,13 @@ pub(super) struct File {
     pub(super) service: BTreeMap<Spanned<String>, Service>,
 }
 
+/// Services alone, as they are made at run time.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Services {
+    pub(super) service: BTreeMap<Spanned<String>, Service>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Global {
@@ -82,6 +89,14 @@ pub(super) struct Backend {
 }
 
 pub(super) fn parse(text: &str) -> Result<File, Problem> {
+    read(text)
+}
+
+pub(super) fn parse_services(text: &str) -> Result<Services, Problem> {
+    read(text)
+}
+
+fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Problem> {
     toml::from_str(text)
         .map_err(|error| Problem { span: error.span().unwrap_or(0..0), message: reword(error.message().trim_end()) })
 }

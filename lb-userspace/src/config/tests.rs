@@ -203,3 +203,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_written_is_read_as_the_same() {
+    for (replaced, with) in [
+        ("", ""),
+        ("type = \"http\"\npath = \"/health\"\nexpect = \"200,204\"", "type = \"tcp\""),
+        ("type = \"http\"\npath = \"/health\"\nexpect = \"200,204\"", "type = \"none\""),
+        ("port = 8080", ""),
+        ("listen = \"203.0.113.10:80\"", "listen = \"203.0.113.10:80\"\nalgorithm = \"maglev\"\nmin_healthy = 2"),
+    ] {
+        let config = parse(&file(replaced, with)).unwrap();
+        let written = document::toml(&config.global, &config.services);
+        let again = parse(&written).unwrap_or_else(|error| panic!("{error}\n{written}"));
+        assert_eq!((again.global, &again.services), (config.global, &config.services), "{written}");
+        let service = &config.services[0];
+        assert_eq!(document::service("web", &document::whole(service)).as_ref(), Ok(service));
+    }
+}
+
+#[test]
+fn values_are_found_by_their_keys() {
+    let config = parse(&file("", "")).unwrap();
+    let flat = document::flat(&config.global, &config.services);
+    assert_eq!(flat["service.web.backend.web-01.weight"], "3");
+    assert_eq!(flat["service.web.backend.10.0.0.12:80.address"], "\"10.0.0.12:80\"");
+    assert_eq!(flat["service.web.health.interval"], "\"500ms\"");
+    assert_eq!(flat["global.interfaces"], "[\"eth0\"]");
+}

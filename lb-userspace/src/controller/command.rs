@@ -1,11 +1,12 @@
 //! What the API asks of the controller, and how it is done.
 
 use jiff::Timestamp;
+use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Controller;
 use crate::{
-    api::types::ServiceStatus,
+    api::types::{ConfigDocument, DriftDocument, ReloadDocument, ServiceStatus},
     config,
     journal::Journal,
     model::{AdminChange, Change, Rejection},
@@ -23,6 +24,27 @@ pub enum Command {
         service: String,
         /// What it is.
         backend: config::Backend,
+    },
+    /// A new service.
+    AddService {
+        /// Its name.
+        service: String,
+        /// What it is: what a file would say.
+        settings: Map<String, Value>,
+    },
+    /// Other settings.
+    SetService {
+        /// The service.
+        service: String,
+        /// What to change.
+        change: Map<String, Value>,
+    },
+    /// The service gone, with its flows.
+    RemoveService {
+        /// The service.
+        service: String,
+        /// Whether to do it even when it serves.
+        force: bool,
     },
     /// Another weight or admin state.
     Set {
@@ -58,14 +80,11 @@ pub enum Refusal {
     Stopping,
 }
 
-pub(super) struct Request {
-    command: Command,
-    actor: String,
-    reply: oneshot::Sender<Result<Vec<ServiceStatus>, Refusal>>,
-}
+/// Something to do on the controller's own task.
+pub(super) type Request = Box<dyn FnOnce(&mut Controller) + Send>;
 
 /// The way to a running controller.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Handle {
     requests: mpsc::Sender<Request>,
     journal: Journal,
@@ -92,21 +111,56 @@ impl Handle {
     /// # Errors
     /// When it was not; then nothing has changed.
     pub async fn ask(&self, command: Command, actor: &str) -> Result<Vec<ServiceStatus>, Refusal> {
+        let actor = actor.to_owned();
+        self.call(move |controller| {
+            controller.execute(command, &actor)?;
+            controller.status()
+        })
+        .await
+    }
+
+    /// Has the file read again in the name of `actor`.
+    ///
+    /// # Errors
+    /// When it is bad or cannot be applied; then nothing has changed.
+    pub async fn reload(&self, actor: &str) -> Result<ReloadDocument, Refusal> {
+        let actor = actor.to_owned();
+        self.call(move |controller| controller.reload(&actor)).await
+    }
+
+    /// What the daemon runs with.
+    ///
+    /// # Errors
+    /// When the daemon is stopping.
+    pub async fn configuration(&self) -> Result<ConfigDocument, Refusal> {
+        self.call(|controller| Ok(controller.configuration())).await
+    }
+
+    /// What differs between the file and what runs.
+    ///
+    /// # Errors
+    /// When the file is bad.
+    pub async fn drift(&self) -> Result<DriftDocument, Refusal> {
+        self.call(|controller| controller.drift()).await
+    }
+
+    async fn call<T, F>(&self, work: F) -> Result<T, Refusal>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Controller) -> Result<T, Refusal> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
-        let request = Request { command, actor: actor.to_owned(), reply };
+        // Whoever asked may have gone.
+        let request: Request = Box::new(move |controller| drop(reply.send(work(controller))));
         self.requests.send(request).await.map_err(|_| Refusal::Stopping)?;
         answer.await.map_err(|_| Refusal::Stopping)?
     }
 }
 
 impl Controller {
-    pub(super) fn answer(&mut self, request: Request) {
-        let done = self.execute(request.command, &request.actor).and_then(|()| {
-            let snapshot = self.dataplane.snapshot().map_err(super::Error::from)?;
-            Ok(status::of(&self.model, &snapshot))
-        });
-        // Whoever asked may have gone.
-        let _ = request.reply.send(done);
+    fn status(&self) -> Result<Vec<ServiceStatus>, Refusal> {
+        let snapshot = self.dataplane.snapshot().map_err(super::Error::from)?;
+        Ok(status::of(&self.model, &snapshot))
     }
 
     fn execute(&mut self, command: Command, actor: &str) -> Result<(), Refusal> {
@@ -118,6 +172,18 @@ impl Controller {
                 let done = format!("backend {service}/{} added at {}", backend.name, backend.address);
                 next.add(&service, backend, actor, now)?;
                 done
+            }
+            Command::AddService { service, settings } => {
+                next.add_service(&service, &settings, actor, now)?;
+                format!("service {service} added")
+            }
+            Command::SetService { service, change } => {
+                next.set_service(&service, &change, now)?;
+                format!("service {service} changed: {}", Value::from(change))
+            }
+            Command::RemoveService { service, force } => {
+                next.remove_service(&service, force)?;
+                format!("service {service} removed")
             }
             Command::Set { service, backend, change } => {
                 next.set(&service, &backend, &change, actor, now)?;

@@ -130,10 +130,7 @@ impl Backend {
     /// As the file has it: enabled, not checked, not looked up.
     pub(super) fn new(entry: config::Backend, check: &config::HealthCheck, now: Timestamp) -> Self {
         let configured = Change::new(now, "config", "configured");
-        let (health, cause) = match check.probe {
-            config::Probe::None => (Health::Up, "not checked: type = \"none\""),
-            _ => (Health::Unknown, "not checked yet"),
-        };
+        let (health, health_change) = fresh_health(check, now);
         Self {
             name: entry.name,
             address: entry.address,
@@ -141,10 +138,16 @@ impl Backend {
             admin: Held::new(Admin::Enabled, configured.clone()),
             admin_until: None,
             health: Machine::new(health),
-            health_change: Change::new(now, "config", cause),
+            health_change,
             passive: Held::new(Passive::Ok, configured),
             route: Held::new(Err(NOT_LOOKED_UP.into()), Change::new(now, "netlink", "started")),
         }
+    }
+
+    /// The same with nothing known of its health.
+    pub(super) fn with_fresh_health(&self, check: &config::HealthCheck, now: Timestamp) -> Self {
+        let (health, health_change) = fresh_health(check, now);
+        Self { health: Machine::new(health), health_change, ..self.clone() }
     }
 
     /// Whether it is this very server.
@@ -266,6 +269,10 @@ impl Backend {
         self.weight.value = weight;
     }
 
+    pub(super) fn as_config(&self) -> config::Backend {
+        config::Backend { name: self.name.clone(), address: self.address, weight: self.weight.value }
+    }
+
     pub(super) fn plan(&self) -> BackendPlan {
         BackendPlan {
             name: self.name.clone(),
@@ -276,4 +283,13 @@ impl Backend {
             next_hop: self.route.value.as_ref().ok().copied(),
         }
     }
+}
+
+/// Before any check.
+fn fresh_health(check: &config::HealthCheck, now: Timestamp) -> (Health, Change) {
+    let (health, cause) = match check.probe {
+        config::Probe::None => (Health::Up, "not checked: type = \"none\""),
+        _ => (Health::Unknown, "not checked yet"),
+    };
+    (health, Change::new(now, "config", cause))
 }

@@ -133,7 +133,7 @@ impl Model {
         Ok(())
     }
 
-    fn service_mut(&mut self, name: &str) -> Result<&mut Service, Rejection> {
+    pub(super) fn service_mut(&mut self, name: &str) -> Result<&mut Service, Rejection> {
         if self.services.contains_key(name) {
             return Ok(self.services.get_mut(name).expect("it contains the key"));
         }

@@ -7,16 +7,30 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::{Admin, Held, Model, Service};
-use crate::config;
+use crate::config::{self, document};
 
 /// The changes of every service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(deny_unknown_fields)]
 pub struct Overrides {
     /// By service, then by backend.
     pub services: BTreeMap<String, BTreeMap<String, Override>>,
+    /// Of services themselves.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, SettingsOverride>,
+}
+
+/// The changes of a service apart from its backends; documents as in [`document`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SettingsOverride {
+    /// What the file said; nothing, when the service was added at run time. With backends, when it was removed.
+    pub file: Option<Map<String, Value>>,
+    /// What it is instead; nothing, when it was removed.
+    pub service: Option<Map<String, Value>>,
 }
 
 /// The changes of one backend.
@@ -48,14 +62,26 @@ impl Model {
     /// What was changed at run time.
     pub fn overrides(&self) -> Overrides {
         let changed = self.services.values().map(|service| (service.spec.name.clone(), service.overrides()));
-        Overrides { services: changed.filter(|(_, changes)| !changes.is_empty()).collect() }
+        let services = changed.filter(|(_, changes)| !changes.is_empty()).collect();
+        let removed = self
+            .removed
+            .iter()
+            .map(|(name, file)| (name.clone(), SettingsOverride { file: Some(document::whole(file)), service: None }));
+        let settings = self.services.values().filter_map(|service| {
+            let change = SettingsOverride {
+                file: service.file.as_ref().map(document::settings),
+                service: Some(document::settings(&service.spec)),
+            };
+            (change.file != change.service).then(|| (service.spec.name.clone(), change))
+        });
+        Overrides { services, settings: settings.chain(removed).collect() }
     }
 }
 
 impl Service {
     fn overrides(&self) -> BTreeMap<String, Override> {
         let mut changes = BTreeMap::new();
-        for backend in &self.spec.backends {
+        for backend in self.file.iter().flat_map(|file| &file.backends) {
             let file = Some(Entry { address: backend.address, weight: backend.weight });
             changes.insert(backend.name.clone(), Override { file, ..Override::default() });
         }
@@ -70,11 +96,59 @@ impl Service {
     }
 }
 
+/// A service as the file has it, if it has it, and as it is.
+type Settled = (Option<config::Service>, config::Service);
+
 impl Overrides {
+    /// The services of the file with their settings as changed, those added at run time, and those removed.
+    pub(super) fn settle(&self, file: &[config::Service]) -> (Vec<Settled>, BTreeMap<String, config::Service>) {
+        let (mut settled, mut removed) = (Vec::<Settled>::new(), BTreeMap::new());
+        for spec in file {
+            match self.settings.get(&spec.name) {
+                Some(SettingsOverride { file: Some(was), service: None }) if *was == document::whole(spec) => {
+                    removed.insert(spec.name.clone(), spec.clone());
+                }
+                Some(SettingsOverride { file: Some(was), service: Some(is) }) => {
+                    let mut merged = document::whole(spec);
+                    document::carry(was, is, &mut merged);
+                    // What has become of the file may not go with the change: the file wins.
+                    let changed = document::service(&spec.name, &merged).unwrap_or_else(|_| spec.clone());
+                    settled.push((Some(spec.clone()), changed));
+                }
+                _ => settled.push((Some(spec.clone()), spec.clone())),
+            }
+        }
+        for (name, change) in &self.settings {
+            let (None, Some(is)) = (&change.file, &change.service) else { continue };
+            if !file.iter().any(|spec| spec.name == *name)
+                && let Ok(added) = document::service(name, is)
+            {
+                settled.push((None, added));
+            }
+        }
+        // So it is with an address that somebody else has been given.
+        let listeners = |settled: &[Settled], spec: &config::Service| {
+            settled.iter().filter(|(_, other)| other.listens_like(spec)).count()
+        };
+        for index in 0..settled.len() {
+            if let (Some(file), changed) = &settled[index]
+                && listeners(&settled, changed) > 1
+            {
+                settled[index].1 = file.clone();
+            }
+        }
+        let all = settled.clone();
+        settled.retain(|(file, spec)| file.is_some() || listeners(&all, spec) == 1);
+        (settled, removed)
+    }
+
     /// The backends of a service: the file's, in its order, then those added at run time; with what else was changed.
-    pub(super) fn apply(&self, spec: &config::Service) -> Vec<(config::Backend, Option<&Override>)> {
+    pub(super) fn apply(&self, spec: &config::Service, in_file: bool) -> Vec<(config::Backend, Option<&Override>)> {
         static NONE: BTreeMap<String, Override> = BTreeMap::new();
-        let changes = self.services.get(&spec.name).unwrap_or(&NONE);
+        let added = self.settings.get(&spec.name).is_some_and(|change| change.file.is_none());
+        // Added at run time and written into the file since: what it was is not what the file means.
+        let superseded = in_file && added;
+        let changes = self.services.get(&spec.name).filter(|_| !superseded).unwrap_or(&NONE);
         let mut backends = Vec::new();
         for backend in &spec.backends {
             let file = Entry { address: backend.address, weight: backend.weight };

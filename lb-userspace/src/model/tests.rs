@@ -5,12 +5,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::{HealthCheck, Probe};
 
-fn at(second: i64) -> Timestamp {
+pub(super) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
 /// A service "web" with backends "a", "b", ... of these weights.
-fn service(weights: &[u16]) -> config::Service {
+pub(super) fn service(weights: &[u16]) -> config::Service {
     config::Service {
         name: "web".into(),
         listen: "203.0.113.10:80".parse().unwrap(),
@@ -48,7 +48,7 @@ fn routes(model: &Model) -> HashMap<IpAddr, Result<NextHop, String>> {
 }
 
 /// Every backend of the file up and resolved at second 10.
-fn serving(weights: &[u16]) -> Model {
+pub(super) fn serving(weights: &[u16]) -> Model {
     let mut model = Model::new(&[service(weights)], &Overrides::default(), at(0));
     model.resolve(&routes(&model), at(10));
     for index in 0..weights.len() {

@@ -1,0 +1,238 @@
+//! A configuration as a document: every key that the file has, defaults written out, and back again.
+//!
+//! This is what `lb config show` prints, what `lb config diff` compares, and how changes of services at run time are
+//! kept. Reading what was written gives the same configuration.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{Backend, Global, HealthCheck, Probe, Problem, Service, check, raw};
+
+#[derive(Serialize)]
+struct Document<'a> {
+    global: &'a Global,
+    service: BTreeMap<&'a str, ServiceDocument<'a>>,
+}
+
+#[derive(Serialize)]
+struct ServiceDocument<'a> {
+    listen: String,
+    protocol: crate::plan::Protocol,
+    algorithm: crate::plan::Algorithm,
+    forward: crate::plan::Forward,
+    min_healthy: usize,
+    health: HealthDocument<'a>,
+    backend: Vec<BackendDocument<'a>>,
+}
+
+#[derive(Serialize)]
+struct HealthDocument<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expect: Option<String>,
+    interval: String,
+    timeout: String,
+    rise: u32,
+    fall: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+}
+
+#[derive(Serialize)]
+struct BackendDocument<'a> {
+    name: &'a str,
+    address: String,
+    weight: u16,
+}
+
+/// The file, as TOML.
+pub fn toml(global: &Global, services: &[Service]) -> String {
+    toml::to_string(&document(global, services)).expect("there is no value that TOML lacks")
+}
+
+/// The file, as JSON.
+pub fn json(global: &Global, services: &[Service]) -> Value {
+    serde_json::to_value(document(global, services)).expect("paths were read from text")
+}
+
+/// Every value by its key, a backend under its name: "service.web.backend.web-01.weight".
+pub fn flat(global: &Global, services: &[Service]) -> BTreeMap<String, String> {
+    let mut values = BTreeMap::new();
+    flatten(String::new(), &json(global, services), &mut values);
+    values
+}
+
+/// What can be said of a service apart from its backends.
+pub fn settings(service: &Service) -> Map<String, Value> {
+    let mut document = whole(service);
+    document.remove("backend");
+    document
+}
+
+/// All that can be said of a service.
+pub fn whole(service: &Service) -> Map<String, Value> {
+    match serde_json::to_value(service_document(service)) {
+        Ok(Value::Object(document)) => document,
+        _ => unreachable!("a struct is an object"),
+    }
+}
+
+/// Reads a service that was not written into the file: settings and backends. It may be without backends.
+///
+/// # Errors
+/// With every mistake, a line each.
+pub fn service(name: &str, document: &Map<String, Value>) -> Result<Service, String> {
+    let file = Map::from_iter([(
+        "service".to_owned(),
+        Value::from(Map::from_iter([(name.to_owned(), document.clone().into())])),
+    )]);
+    let text = toml::to_string(&file).map_err(|error| format!("service {name}: {error}"))?;
+    let told = |problem: &Problem| {
+        let line = text[..text.floor_char_boundary(problem.span.start)].matches('\n').count();
+        format!("{}: {}", text.lines().nth(line).unwrap_or_default(), problem.message)
+    };
+    let raw = raw::parse_services(&text).map_err(|problem| told(&problem))?;
+    let mut services =
+        check::run_time(raw.service).map_err(|problems| problems.iter().map(told).collect::<Vec<_>>().join("\n"))?;
+    Ok(services.remove(0))
+}
+
+/// Puts a change on top of a document: what it names is replaced, `null` restores the default (RFC 7396).
+pub fn patch(document: &mut Map<String, Value>, change: &Map<String, Value>) {
+    for (key, value) in change {
+        match (document.get_mut(key), value) {
+            (_, Value::Null) => drop(document.remove(key)),
+            (Some(Value::Object(inner)), Value::Object(change)) => patch(inner, change),
+            _ => drop(document.insert(key.clone(), value.clone())),
+        }
+    }
+}
+
+/// Carries a change from one document over to another: what differs between `before` and `after` becomes so in
+/// `document`, except where that has been edited since `before`.
+pub fn carry(before: &Map<String, Value>, after: &Map<String, Value>, document: &mut Map<String, Value>) {
+    let keys: Vec<&String> = before.keys().chain(after.keys().filter(|key| !before.contains_key(*key))).collect();
+    for key in keys {
+        let (was, is) = (before.get(key), after.get(key));
+        let edited = document.get(key) != was;
+        match (was, is, document.get_mut(key)) {
+            (Some(Value::Object(was)), Some(Value::Object(is)), Some(Value::Object(now))) => carry(was, is, now),
+            (_, Some(is), _) if !edited => drop(document.insert(key.clone(), is.clone())),
+            (_, None, _) if !edited => drop(document.remove(key)),
+            _ => {}
+        }
+    }
+}
+
+fn document<'a>(global: &'a Global, services: &'a [Service]) -> Document<'a> {
+    Document {
+        global,
+        service: services.iter().map(|service| (service.name.as_str(), service_document(service))).collect(),
+    }
+}
+
+fn service_document(service: &Service) -> ServiceDocument<'_> {
+    ServiceDocument {
+        listen: service.listen.to_string(),
+        protocol: service.protocol,
+        algorithm: service.algorithm,
+        forward: service.forward,
+        min_healthy: service.min_healthy,
+        health: health_document(&service.health),
+        backend: service.backends.iter().map(backend_document).collect(),
+    }
+}
+
+fn health_document(check: &HealthCheck) -> HealthDocument<'_> {
+    let (kind, path, expect) = match &check.probe {
+        Probe::None => ("none", None, None),
+        Probe::Tcp => ("tcp", None, None),
+        Probe::Http { path, expect } => ("http", Some(path.as_str()), Some(expect.to_string())),
+    };
+    HealthDocument {
+        kind,
+        path,
+        expect,
+        interval: duration(check.interval),
+        timeout: duration(check.timeout),
+        rise: check.rise,
+        fall: check.fall,
+        port: check.port,
+    }
+}
+
+fn backend_document(backend: &Backend) -> BackendDocument<'_> {
+    BackendDocument { name: &backend.name, address: backend.address.to_string(), weight: backend.weight }
+}
+
+fn duration(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+fn flatten(key: String, value: &Value, values: &mut BTreeMap<String, String>) {
+    let below = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+    match value {
+        Value::Object(map) => map.iter().for_each(|(name, value)| flatten(below(name), value, values)),
+        Value::Array(items) if items.iter().any(Value::is_object) => {
+            for item in items {
+                let name = item.get("name").and_then(Value::as_str).unwrap_or_default();
+                let mut item = item.clone();
+                item.as_object_mut().map(|map| map.remove("name"));
+                flatten(below(name), &item, values);
+            }
+        }
+        value => drop(values.insert(key, value.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(value: Value) -> Map<String, Value> {
+        match value {
+            Value::Object(map) => map,
+            other => panic!("{other} is no object"),
+        }
+    }
+
+    #[test]
+    fn a_change_replaces_what_it_names() {
+        let check = |change: Value, expected: Value| {
+            let mut document = object(json!({"a": 1, "health": {"rise": 2, "path": "/x"}}));
+            patch(&mut document, &object(change));
+            assert_eq!(Value::from(document), expected);
+        };
+        check(json!({}), json!({"a": 1, "health": {"rise": 2, "path": "/x"}}));
+        check(json!({"a": 2, "b": 3}), json!({"a": 2, "b": 3, "health": {"rise": 2, "path": "/x"}}));
+        check(json!({"health": {"rise": 5, "path": null}}), json!({"a": 1, "health": {"rise": 5}}));
+        check(json!({"health": {"rise": 5}}), json!({"a": 1, "health": {"rise": 5, "path": "/x"}}));
+    }
+
+    #[test]
+    fn a_change_is_carried_over_except_where_the_file_was_edited() {
+        let before = object(json!({"a": 1, "b": 1, "c": {"x": 1, "y": 1}, "gone": 1}));
+        let after = object(json!({"a": 2, "b": 1, "c": {"x": 1, "y": 2}, "new": 1}));
+        let check = |file: Value, expected: Value| {
+            let mut document = object(file);
+            carry(&before, &after, &mut document);
+            assert_eq!(Value::from(document), expected);
+        };
+        check(Value::from(before.clone()), Value::from(after.clone()));
+        check(
+            json!({"a": 9, "b": 1, "c": {"x": 1, "y": 1}, "gone": 1}),
+            json!({"a": 9, "b": 1, "c": {"x": 1, "y": 2}, "new": 1}),
+        );
+        check(
+            json!({"a": 1, "b": 9, "c": {"x": 9, "y": 9}, "gone": 9, "new": 9}),
+            json!({"a": 2, "b": 9, "c": {"x": 9, "y": 9}, "gone": 9, "new": 9}),
+        );
+    }
+}
