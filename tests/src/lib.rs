@@ -1,1 +1,55 @@
-//! lab
+//! The lab: a client, a front node and web servers in network namespaces of their own, joined by veth pairs.
+//!
+//! It drives the `lb` binary as its users do, through the configuration file, the command line and packets; it knows
+//! nothing of the inside. The end-to-end tests and `cargo xtask run` stand on it.
+//!
+//! What is always true: nothing outside the lab's namespaces carries traffic; everything a lab makes bears its
+//! name, so labs run side by side; and everything is removed when the [`Lab`] is dropped, when the process is
+//! interrupted, or, after SIGKILL, when the next lab starts.
+//!
+//! ```no_run
+//! use lab::{Daemon, Family, Lab, Layout, Nginx, Service};
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let lab = Lab::new(&Layout::default())?;
+//! let _servers = Nginx::start_all(&lab)?;
+//! let daemon = Daemon::start(&lab, &[Service::web(&lab, Family::V4)])?;
+//! let tally = lab.client().curl(Lab::VIP.url(Family::V4), 100)?;
+//! assert_eq!(tally.answers["web-01"], 50);
+//! println!("{}", daemon.status()?);
+//! # Ok(())
+//! # }
+//! ```
+
+mod client;
+mod config;
+mod daemon;
+mod eventually;
+mod http;
+mod identity;
+mod interrupt;
+mod load;
+mod nginx;
+mod node;
+mod pass;
+mod process;
+mod server;
+mod test;
+mod topology;
+
+pub use client::{Client, Tally};
+pub use config::{Health, Service, configuration};
+pub use daemon::{Daemon, Outcome, backend, lb_binary};
+pub use eventually::eventually;
+pub use http::{Answer, Connection};
+pub use identity::clean_leftovers;
+pub use load::{Failure, Load, Progress};
+pub use nginx::Nginx;
+pub use node::{Family, Node};
+pub use process::{Process, run};
+pub use server::Server;
+pub use test::test;
+pub use topology::{Address, Front, Lab, Layout, is_root};
+
+/// What `lb -o json` prints.
+pub use serde_json::Value as Json;

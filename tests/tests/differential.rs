@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use lab::{Lab, Layout, test};
 use lb_common::{
-    flow::{FlowWord, State},
+    flow::{FlowWord, State, TICK_SHIFT},
     host::{ACK, FIN, HostTables, RST, SYN, TcpFrame},
     packet::Frame,
     pipeline,
@@ -60,10 +60,15 @@ fn compare(lab: &Lab, seed: u64) -> Result<()> {
     for number in 0..FRAMES {
         let bytes = source.frame();
         let ingress_ifindex = ifindexes[usize::from(source.random.bool())];
-        host.now_ns = monotonic_ns();
+        host.now_ns = away_from_a_tick();
         let mut on_host = bytes.clone();
         let verdict = pipeline::process(&mut Frame { bytes: &mut on_host, ingress_ifindex }, &host);
         let in_kernel = dataplane.dry_run(&bytes, ingress_ifindex)?;
+        if ticks(monotonic_ns()) != ticks(host.now_ns) {
+            // Held up between the two for so long that they may have seen different times.
+            host = dataplane.host_tables(0);
+            continue;
+        }
         seen.count(verdict);
         ensure!(
             in_kernel == DryRun { action: action(verdict), frame: on_host.clone() },
@@ -80,6 +85,21 @@ fn compare(lab: &Lab, seed: u64) -> Result<()> {
 fn monotonic_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+fn ticks(ns: u64) -> u64 {
+    ns >> TICK_SHIFT
+}
+
+/// The time, at a moment when it is not about to change for flows: both sides are to see the same.
+fn away_from_a_tick() -> u64 {
+    const MARGIN_NS: u64 = 20_000_000;
+    loop {
+        let now = monotonic_ns();
+        if ticks(now) == ticks(now + MARGIN_NS) {
+            return now;
+        }
+    }
 }
 
 fn action(verdict: Verdict) -> Action {

@@ -1,2 +1,51 @@
-//! x
-fn main() {}
+//! `cargo xtask COMMAND`: everything one does with this repository, a file per command.
+
+mod build;
+mod run;
+mod setup;
+mod shell;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "xtask", bin_name = "cargo xtask", about = "Setup, build, run and test of lb", max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what is missing: the BPF toolchain and the tools of the lab
+    Setup,
+    /// Build target/release/lb
+    Build,
+    /// Show it at work in network namespaces, or run it on this machine's interface with --config
+    Run(run::Arguments),
+    /// Run every check and every test
+    Test,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Setup => setup::setup(),
+        Command::Build => build::build(),
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Test => test::test(),
+    };
+    finish(result)
+}
+
+fn finish(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The client node, and what it can do.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
+
+use anyhow::Result;
+
+use crate::{http::Connection, load::Load, node::Node, process::run};
+
+/// The machine that connections come from.
+#[derive(Clone, Debug)]
+pub struct Client(Node);
+
+/// Who answered how often, and what went wrong.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Answers with status 200, by their body: the name of the server.
+    pub answers: BTreeMap<String, u64>,
+    /// Everything else, in words.
+    pub failures: Vec<String>,
+}
+
+impl Tally {
+    /// Answers with status 200 from one server.
+    #[must_use]
+    pub fn of(&self, server: &str) -> u64 {
+        self.answers.get(server).copied().unwrap_or(0)
+    }
+
+    /// Answers with status 200 from all servers.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.answers.values().sum()
+    }
+}
+
+impl Client {
+    pub(crate) fn new(node: &Node) -> Self {
+        Self(node.clone())
+    }
+
+    /// The machine.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.0
+    }
+
+    /// Requests a URL with curl, `count` times, one after the other, each over a connection of its own.
+    pub fn curl(&self, url: impl AsRef<str>, count: u32) -> Result<Tally> {
+        let mut curl = self.0.command("curl");
+        curl.args(["--silent", "--globoff", "--max-time", "5", "--header", "Connection: close"]);
+        // The status is 000 when there was no answer; the exit code then says why.
+        curl.args(["--write-out", " %{http_code} %{exitcode}\\n"]);
+        // The exit code of curl is that of the last request; here every request has its own.
+        let script = "\"$@\" || true";
+        let urls = format!("url = \"{}\"\n", url.as_ref()).repeat(count as usize);
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", script, "curl"]).arg(curl.get_program()).args(curl.get_args()).args(["--config", "-"]);
+        let mut tally = Tally::default();
+        for line in run(&mut shell, &urls)?.lines() {
+            match line.split_whitespace().collect::<Vec<_>>()[..] {
+                [body, "200", "0"] => *tally.answers.entry(body.to_owned()).or_default() += 1,
+                _ => tally.failures.push(format!("curl: {}", line.trim())),
+            }
+        }
+        Ok(tally)
+    }
+
+    /// Connects.
+    pub fn connect(&self, to: SocketAddr) -> Result<Connection> {
+        self.0.enter(|| Connection::open(to, None))
+    }
+
+    /// One request over a connection of its own, from each of these source ports: who answered.
+    pub fn get_from_ports(
+        &self,
+        to: SocketAddr,
+        ports: impl Iterator<Item = u16> + Send,
+    ) -> Result<BTreeMap<u16, String>> {
+        self.0.enter(|| ports.map(|port| Ok((port, Connection::open(to, Some(port))?.last_get()?.body))).collect())
+    }
+
+    /// Starts requests in the background: `threads` at a time, each over a connection of its own.
+    #[must_use]
+    pub fn load(&self, to: SocketAddr, threads: usize) -> Load {
+        Load::start(&self.0, to, threads)
+    }
+
+    /// Echo requests, five; the number of replies.
+    pub fn ping(&self, to: IpAddr) -> Result<u32> {
+        let started = Instant::now();
+        let output = self.0.command("ping").args(["-n", "-c5", "-i0.1", "-W2"]).arg(to.to_string()).output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let received = text.split(", ").find_map(|part| part.strip_suffix(" received"));
+        let received = received.and_then(|count| count.parse().ok());
+        received.ok_or_else(|| {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            anyhow::anyhow!("ping {to} gave no result in {:?}: {text}{stderr}", started.elapsed())
+        })
+    }
+}

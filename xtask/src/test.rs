@@ -1,0 +1,56 @@
+//! `cargo xtask test`: every check and every test.
+
+use std::{env, process::Command, time::Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    build,
+    setup::{self, Purpose},
+    shell::{cargo, find, step},
+};
+
+/// What the host's compiler compiles: all but the BPF program, which lb-userspace's build script compiles. The same
+/// choice in every step, so that no step compiles what another has compiled.
+const HOST: &[&str] = &["--locked", "--workspace", "--exclude", "lb-ebpf"];
+
+/// Everything that has to hold, from the cheapest to the dearest.
+pub(crate) fn test() -> Result<()> {
+    let started = Instant::now();
+    setup::ensure(Purpose::Test)?;
+    step("format", &mut cargo(&["fmt", "--all", "--check"]))?;
+    step("clippy", cargo(&["clippy"]).args(HOST).args(["--all-targets", "--", "--deny", "warnings"]))?;
+    let doc = &mut cargo(&["doc", "--no-deps", "--document-private-items"]);
+    step("documentation", doc.args(HOST).env("RUSTDOCFLAGS", "--deny warnings"))?;
+    step("unit tests", cargo(&["test"]).args(HOST).args(["--lib", "--bins"]))?;
+    step("examples", cargo(&["test"]).args(HOST).arg("--doc"))?;
+    step("release build", &mut build::command())?;
+    step("end-to-end tests", &mut end_to_end()?)?;
+    println!("all passed in {:.0} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// The tests in the lab, as root.
+fn end_to_end() -> Result<Command> {
+    let mut tests = cargo(&["test", "--no-fail-fast"]);
+    tests.args(HOST).args(["--test", "*"]);
+    if lab::is_root() || find("sudo").is_some() {
+        tests.env("LB_LAB", "required");
+        if !lab::is_root() {
+            tests.env(runner_variable()?, "sudo --preserve-env");
+        }
+    } else if env::var_os("CI").is_some() {
+        bail!("the end-to-end tests need root, and there is no sudo");
+    } else {
+        println!("the end-to-end tests are skipped: they need root, and there is no sudo");
+    }
+    Ok(tests)
+}
+
+/// What tells cargo the program that starts the test binaries.
+fn runner_variable() -> Result<String> {
+    let output = Command::new("rustc").arg("-vV").output().context("cannot start rustc")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let host = text.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names its host")?;
+    Ok(format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace(['-', '.'], "_")))
+}
