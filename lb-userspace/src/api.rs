@@ -13,6 +13,8 @@
 //! | POST /v1/services | [`NewService`] | 201 and [`StatusDocument`] of the service |
 //! | PATCH /v1/services/{service} | an object: keys as in the file; null restores a default | [`StatusDocument`] of the service |
 //! | DELETE /v1/services/{service}?force=true | | [`StatusDocument`] of those left |
+//! | GET /v1/health | | [`HealthDocument`] |
+//! | POST /v1/services/{service}/backends/{backend}/check | | [`CheckDocument`], after one check that counts for nothing |
 //! | GET /v1/config | | [`ConfigDocument`] |
 //! | GET /v1/config/diff | | [`DriftDocument`] |
 //! | POST /v1/config/reload | | [`ReloadDocument`] |
@@ -25,6 +27,8 @@
 //! [`BackendDocument`]: types::BackendDocument
 //! [`NewBackend`]: types::NewBackend
 //! [`BackendPatch`]: types::BackendPatch
+//! [`HealthDocument`]: types::HealthDocument
+//! [`CheckDocument`]: types::CheckDocument
 //! [`NewService`]: types::NewService
 //! [`ConfigDocument`]: types::ConfigDocument
 //! [`DriftDocument`]: types::DriftDocument
@@ -35,6 +39,7 @@
 mod body;
 mod config;
 mod events;
+mod health;
 mod routes;
 mod services;
 mod socket;

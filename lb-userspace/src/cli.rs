@@ -4,6 +4,7 @@ mod backend;
 mod config;
 mod error;
 mod events;
+mod health;
 mod output;
 mod run;
 mod service;
@@ -52,6 +53,9 @@ enum Command {
     /// List, show, add, remove, change, drain, enable and disable backends.
     #[command(subcommand)]
     Backend(backend::Command),
+    /// List, make, pause and resume checks of backends.
+    #[command(subcommand)]
+    Health(health::Command),
     /// Check, show, compare and reload the configuration.
     #[command(subcommand)]
     Config(config::Command),
@@ -85,6 +89,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Stats(stats) => stats.run(output),
         Command::Backend(command) => block_on(command.run(&client, output)),
         Command::Config(command) => block_on(command.run(&client, output)),
+        Command::Health(command) => block_on(command.run(&client, output)),
         Command::Service(command) => block_on(command.run(&client, output)),
         Command::Xdp(command) => command.run(output),
     }

@@ -16,14 +16,14 @@ use tokio::{net::UnixStream, time};
 
 use crate::{
     api::types::{
-        BackendDocument, BackendPatch, BackendsDocument, ConfigDocument, DriftDocument, ErrorBody, ErrorDocument,
-        EventsDocument, NewBackend, NewService, ReloadDocument, StatusDocument,
+        BackendDocument, BackendPatch, BackendsDocument, CheckDocument, ConfigDocument, DriftDocument, ErrorBody,
+        ErrorDocument, EventsDocument, HealthDocument, NewBackend, NewService, ReloadDocument, StatusDocument,
     },
     journal::Filter,
 };
 
-/// A daemon that starts answers after the first round of checks; nothing takes longer.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A daemon that starts answers after the first round of checks; nothing takes longer, and no check over a minute.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +129,22 @@ impl Client {
     pub async fn remove(&self, service: &str, backend: &str, force: bool) -> Result<BackendsDocument, Error> {
         let path = format!("{}?force={force}", path(service, backend));
         self.ask(Method::DELETE, &path, None::<&()>).await
+    }
+
+    /// How each backend is checked, and what came of it.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn health(&self) -> Result<HealthDocument, Error> {
+        self.ask(Method::GET, "/v1/health", None::<&()>).await
+    }
+
+    /// Has a backend checked once.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn check(&self, service: &str, backend: &str) -> Result<CheckDocument, Error> {
+        self.ask(Method::POST, &format!("{}/check", path(service, backend)), None::<&()>).await
     }
 
     /// Adds a service.

@@ -24,7 +24,7 @@ pub(crate) use check::check_pair;
 pub use check::{NameError, check_name};
 pub use error::{Error, Problem};
 pub use expect::StatusRanges;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     config::error::Source,
@@ -86,10 +86,25 @@ pub struct Service {
     pub forward: Forward,
     /// Fewer backends in rotation than this is an alarm.
     pub min_healthy: usize,
+    /// What becomes of new flows when no backend is in rotation.
+    pub fail: Fail,
+    /// How long a backend that joins others takes to get to its whole share.
+    pub slow_start: Option<Duration>,
     /// How backends are checked.
     pub health: HealthCheck,
     /// At least one; names and addresses are unique.
     pub backends: Vec<Backend>,
+}
+
+/// What becomes of new flows when no backend is in rotation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fail {
+    /// They fail.
+    #[default]
+    Closed,
+    /// Every backend that an operator has not taken out gets its share: a check that is wrong does no harm then.
+    Open,
 }
 
 /// `[service.NAME.health]`.
@@ -107,6 +122,10 @@ pub struct HealthCheck {
     pub fall: u32,
     /// Where the check connects, when not where the service does.
     pub port: Option<u16>,
+    /// From one check to the next while the results contradict what is known.
+    pub fast_interval: Option<Duration>,
+    /// By how many percent an interval is longer or shorter, at random.
+    pub jitter: u8,
 }
 
 /// What is asked of a backend.
@@ -116,13 +135,52 @@ pub enum Probe {
     None,
     /// That it accepts a connection.
     Tcp,
-    /// That it answers GET with a wanted status.
-    Http {
-        /// Path and query.
-        path: String,
-        /// The statuses that pass.
-        expect: StatusRanges,
+    /// That it answers GET as wanted.
+    Http(HttpCheck),
+    /// The same over TLS.
+    Https(HttpCheck, TlsCheck),
+    /// That its agent says so: a line in the words of HAProxy's agent-check.
+    Agent {
+        /// What the agent is told first.
+        send: String,
     },
+}
+
+impl Probe {
+    /// As it is written.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Tcp => "tcp",
+            Self::Http(_) => "http",
+            Self::Https(..) => "https",
+            Self::Agent { .. } => "agent",
+        }
+    }
+}
+
+/// How GET is to be answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpCheck {
+    /// Path and query.
+    pub path: String,
+    /// The statuses that pass.
+    pub expect: StatusRanges,
+    /// The Host header; the backend's address when absent.
+    pub host: Option<String>,
+    /// A text that the answer must contain.
+    pub body: Option<String>,
+}
+
+/// Whom to take for the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TlsCheck {
+    /// The name in its certificate; when absent the Host header, or else the backend's address.
+    pub server_name: Option<String>,
+    /// The authorities to trust; when absent those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// Whether anybody is taken for the server.
+    pub insecure_skip_verify: bool,
 }
 
 /// `[[service.NAME.backend]]`.
@@ -134,6 +192,17 @@ pub struct Backend {
     pub address: SocketAddr,
     /// Share of new flows; 0 takes none.
     pub weight: u16,
+    /// Where its check connects, when not where those of the other backends do.
+    pub health_port: Option<u16>,
+    /// Whether it serves only while no other does.
+    pub backup: bool,
+}
+
+impl Backend {
+    /// One of which only this is said.
+    pub fn new(name: impl Into<String>, address: SocketAddr, weight: u16) -> Self {
+        Self { name: name.into(), address, weight, health_port: None, backup: false }
+    }
 }
 
 impl Service {

@@ -11,6 +11,7 @@ mod report;
 use std::{
     collections::{BTreeSet, HashSet},
     net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -27,7 +28,7 @@ use crate::{
     dataplane::{self, Dataplane},
     journal::Journal,
     model::{Change, Event, Model, What},
-    nexthop,
+    nexthop, notify,
     probe::{self, Probes},
     state::{self, StateFile},
 };
@@ -65,6 +66,8 @@ pub struct Controller {
     /// The last table: a new backend may be at an address that is looked up already.
     routes: nexthop::Table,
     inbox: Inbox,
+    /// When a check last had a result.
+    heartbeat: Option<Timestamp>,
     /// From then on what changes goes to the maps at once.
     attached: bool,
     /// The maps may not say what the model says: the last write failed.
@@ -107,6 +110,7 @@ impl Controller {
             addresses,
             routes: nexthop::Table::new(),
             inbox: Inbox { requests, reports, tables },
+            heartbeat: None,
             attached: false,
             behind: false,
         };
@@ -174,7 +178,7 @@ impl Controller {
     /// Starts the checks and waits until each backend has been checked once. Their timeouts bound that.
     async fn first_checks(&mut self) {
         self.probes.follow(&self.model);
-        let mut pending: HashSet<probe::Key> = self.probes.keys().cloned().collect();
+        let mut pending: HashSet<Arc<probe::Key>> = self.probes.keys().cloned().collect();
         while !pending.is_empty() {
             tokio::select! {
                 Some(report) = self.inbox.reports.recv() => {
@@ -187,7 +191,8 @@ impl Controller {
     }
 
     fn attach(&mut self) -> Result<(), Error> {
-        self.dataplane.apply(&self.model.plan())?;
+        self.model.start_at_once();
+        self.dataplane.apply(&self.model.plan(Timestamp::now()))?;
         for attachment in self.dataplane.attach()? {
             report::attached(&attachment);
         }
@@ -197,11 +202,14 @@ impl Controller {
     }
 
     fn observe(&mut self, report: &probe::Report) {
-        if !self.probes.is_current(report) {
+        if !self.probes.hear(report) {
             return;
         }
-        let (service, backend) = &report.key;
-        let events = self.model.observe(service, backend, &report.result, Timestamp::now());
+        let now = Timestamp::now();
+        self.heartbeat = Some(now);
+        let (service, backend) = &*report.key;
+        let mut events = self.model.observe(service, backend, &report.result, now);
+        events.extend(self.model.hear(service, backend, report.agent, now));
         if !events.is_empty() {
             self.publish(&events);
         }
@@ -214,11 +222,21 @@ impl Controller {
     }
 
     fn tick(&mut self) {
+        notify::send_watchdog();
+        while let Ok(report) = self.inbox.reports.try_recv() {
+            self.observe(&report);
+        }
+        for key in self.probes.revive(std::time::Instant::now()) {
+            tracing::error!("the checks of {}/{} have stopped; they are started again", key.0, key.1);
+        }
+        let growing = self.model.is_growing();
         let events = self.model.tick(Timestamp::now());
+        if growing || !events.is_empty() {
+            self.publish(&events);
+        }
         if events.is_empty() {
             return;
         }
-        self.publish(&events);
         if let Err(error) = self.state.save(&self.model.overrides()) {
             tracing::error!("{error}");
         }
@@ -230,7 +248,7 @@ impl Controller {
         if !self.attached {
             return;
         }
-        let applied = self.dataplane.apply(&self.model.plan());
+        let applied = self.dataplane.apply(&self.model.plan(Timestamp::now()));
         self.behind = applied.is_err();
         if let Err(error) = applied {
             tracing::error!("the maps could not be updated, trying again in {RECONCILE:?}: {error}");
@@ -251,9 +269,10 @@ impl Controller {
 
     /// Replaces the model, if that can be stored and applied; otherwise all stays as it is.
     fn replace(&mut self, mut next: Model, change: &Change) -> Result<(), Error> {
-        next.resolve(&self.routes, Timestamp::now());
+        next.resolve(&self.routes, change.at);
+        next.start_slowly_since(&self.model, change.at);
         self.state.save(&next.overrides())?;
-        if let Err(error) = self.dataplane.apply(&next.plan()) {
+        if let Err(error) = self.dataplane.apply(&next.plan(change.at)) {
             self.state.save(&self.model.overrides())?;
             self.behind = true;
             return Err(error.into());

@@ -12,7 +12,7 @@ use crate::{
     api,
     config::{self, Config},
     controller::{self, Controller},
-    interface, notify,
+    interface, notify, probe,
 };
 
 /// Why the daemon did not start or came to an end.
@@ -30,6 +30,9 @@ pub enum Error {
         /// Where it would attach.
         interfaces: String,
     },
+    /// A check cannot work.
+    #[error("{0}")]
+    Check(String),
     /// The socket of the API cannot be had.
     #[error(transparent)]
     Socket(#[from] api::SocketError),
@@ -49,6 +52,7 @@ pub async fn run(path: &Path) -> Result<(), Error> {
     let config = Config::load(path)?;
     check_privileges(&config)?;
     config.check_interfaces(&interface::names().map_err(|error| Error::System("list interfaces", error))?)?;
+    probe::check_tls(&config.services).map_err(Error::Check)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| Error::System("catch SIGTERM", error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Error::System("catch SIGINT", error))?;
     let stop = async {

@@ -58,6 +58,16 @@ impl Machine {
         self.health
     }
 
+    /// Whether the last result said what is known; otherwise the health may be about to change.
+    pub fn is_settled(self) -> bool {
+        self.contrary == 0 && self.health != Health::Unknown
+    }
+
+    /// How many results in a row contradict the health.
+    pub fn contrary(self) -> u32 {
+        self.contrary
+    }
+
     /// Whether a result would change the health.
     pub fn flips(mut self, passed: bool, thresholds: Thresholds) -> bool {
         self.observe(passed, thresholds)

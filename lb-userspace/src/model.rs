@@ -6,16 +6,19 @@
 
 mod backend;
 mod edit;
+mod edit_checks;
 mod edit_service;
 mod event;
 mod overrides;
+mod rotation;
+mod share;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
 };
 
-pub use backend::{Admin, Backend, Change, Held, Passive, Standing};
+pub use backend::{Admin, Agent, AgentMode, Backend, Change, Checked, Held, Passive, Standing, Wish};
 pub use edit::{AdminChange, Rejection, entry, no_such_backend, no_such_service};
 pub use event::{Event, What};
 use jiff::Timestamp;
@@ -71,6 +74,7 @@ impl Model {
                     backend.admin = admin;
                     backend.admin_until = change.and_then(|change| change.admin_until);
                 }
+                backend.paused = change.and_then(|change| change.paused.clone());
                 backend
             });
             (spec.name.clone(), Service { file, backends: backends.collect(), spec })
@@ -124,6 +128,14 @@ impl Model {
         service.change(now, |service| service.backends[index].observe(result, thresholds, now))
     }
 
+    /// Takes what the agent of a backend said.
+    pub fn hear(&mut self, service: &str, backend: &str, said: Agent, now: Timestamp) -> Vec<Event> {
+        let Some(service) = self.services.get_mut(service) else { return Vec::new() };
+        let news = |known: &Backend| known.name == backend && known.is_news(said);
+        let Some(index) = service.backends.iter().position(news) else { return Vec::new() };
+        service.change(now, |service| service.backends[index].hear(said, now))
+    }
+
     /// Takes the ways to the backends; an address that is missing keeps the way it had.
     pub fn resolve(&mut self, routes: &HashMap<IpAddr, Result<NextHop, String>>, now: Timestamp) -> Vec<Event> {
         let mut events = Vec::new();
@@ -142,7 +154,11 @@ impl Model {
     /// Lets time pass: what was wanted until a time ends then.
     pub fn tick(&mut self, now: Timestamp) -> Vec<Event> {
         let mut events = Vec::new();
-        for service in self.services.values_mut().filter(|service| service.is_due(now)) {
+        for service in self.services.values_mut() {
+            service.end_slow_starts(now);
+            if !service.is_due(now) {
+                continue;
+            }
             events.extend(service.change(now, |service| {
                 for backend in service.backends.iter_mut().filter(|backend| backend.is_due(now)) {
                     backend.end_admin(now);
@@ -157,31 +173,46 @@ impl Model {
         self.services.values().flat_map(|service| &service.backends).map(|backend| backend.address.ip()).collect()
     }
 
+    /// Whether a share still grows.
+    pub fn is_growing(&self) -> bool {
+        self.services.values().any(Service::is_growing)
+    }
+
+    /// Gives what serves its whole share: nothing served before it.
+    pub fn start_at_once(&mut self) {
+        let backends = self.services.values_mut().flat_map(|service| &mut service.backends);
+        backends.for_each(|backend| backend.joined = None);
+    }
+
+    /// Lets what joined since then grow slowly to its share.
+    pub fn start_slowly_since(&mut self, before: &Self, now: Timestamp) {
+        for (name, service) in &mut self.services {
+            if let Some(known) = before.services.get(name) {
+                service.start_slowly(&known.moment(), now);
+            }
+        }
+    }
+
     /// The services as they would stand in a file.
     pub fn as_config(&self) -> Vec<config::Service> {
         self.services.values().map(Service::as_config).collect()
     }
 
     /// What the packet path should do.
-    pub fn plan(&self) -> Plan {
+    pub fn plan(&self, now: Timestamp) -> Plan {
         let services = self.services.values().map(|service| ServicePlan {
             name: service.spec.name.clone(),
             listen: service.spec.listen,
             protocol: service.spec.protocol,
             algorithm: service.spec.algorithm,
             forward: service.spec.forward,
-            backends: service.backends.iter().map(Backend::plan).collect(),
+            backends: service.plan(now),
         });
         Plan { services: services.collect() }
     }
 }
 
 impl Service {
-    /// How many backends take new flows.
-    pub fn in_rotation(&self) -> usize {
-        self.backends.iter().filter(|backend| backend.in_rotation()).count()
-    }
-
     /// What it is by now, as it would stand in a file.
     pub fn as_config(&self) -> config::Service {
         let backends = self.backends.iter().map(Backend::as_config).collect();
@@ -192,20 +223,6 @@ impl Service {
         self.spec.health.probe != config::Probe::None
     }
 
-    /// In a word.
-    pub fn verdict(&self) -> Verdict {
-        match self.in_rotation() {
-            0 => Verdict::Down,
-            all if all == self.backends.len() && all >= self.spec.min_healthy => Verdict::Ok,
-            _ => Verdict::Degraded,
-        }
-    }
-
-    /// "1 of 2 serve".
-    pub fn count(&self) -> String {
-        format!("{} of {} serve", self.in_rotation(), self.backends.len())
-    }
-
     fn is_due(&self, now: Timestamp) -> bool {
         self.backends.iter().any(|backend| backend.is_due(now))
     }
@@ -214,6 +231,7 @@ impl Service {
     fn change(&mut self, now: Timestamp, change: impl FnOnce(&mut Self)) -> Vec<Event> {
         let before = self.moment();
         change(self);
+        self.start_slowly(&before, now);
         self.changes_since(&before, &Change::new(now, "lb", "changed"))
     }
 }

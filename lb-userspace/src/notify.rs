@@ -18,6 +18,13 @@ pub const READY: &str = "READY=1";
 /// The end has begun.
 pub const STOPPING: &str = "STOPPING=1";
 
+/// Says that the daemon is alive, when the service manager wants to hear it.
+pub fn send_watchdog() {
+    if env::var_os("WATCHDOG_USEC").is_some() {
+        send("WATCHDOG=1");
+    }
+}
+
 /// Sends a state. Without a service manager nothing happens; without an ear of it the log says so.
 pub fn send(state: &str) {
     let Some(socket) = env::var_os("NOTIFY_SOCKET") else { return };

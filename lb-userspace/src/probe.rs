@@ -2,46 +2,55 @@
 //!
 //! A probe only says what it saw. Whether that takes a backend out of rotation is decided in [`crate::health`].
 
+mod agent;
 mod http;
 mod tcp;
+mod tls;
 
 use std::{
     collections::HashMap,
     io,
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::{
-    sync::mpsc,
-    task::AbortHandle,
-    time::{self, MissedTickBehavior},
-};
+use rustls::ClientConfig;
+use tokio::{sync::mpsc, task::AbortHandle, time};
 
+pub use self::tls::check as check_tls;
 use crate::{
     config::{HealthCheck, Probe},
-    model::Model,
+    health::{Machine, Thresholds},
+    model::{Agent, Backend, Model, Service},
 };
 
 /// Who is checked: service and backend.
 pub type Key = (String, String);
 
+/// How long after it was due a result is missing.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// The result of one check.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Whose.
-    pub key: Key,
-    /// Which of the tasks that ever checked it; see [`Probes::is_current`].
+    pub key: Arc<Key>,
+    /// Which of the tasks that ever checked it; see [`Probes::hear`].
     pub generation: u64,
     /// What was seen, for people: a pass or a failure.
     pub result: Result<String, String>,
+    /// What an agent wishes, if it was asked.
+    pub agent: Agent,
 }
 
 /// The tasks that check.
 #[derive(Debug)]
 pub struct Probes {
-    running: HashMap<Key, Running>,
+    running: HashMap<Arc<Key>, Running>,
     generations: u64,
+    restarted: u64,
+    tls: tls::Settings,
     reports: mpsc::Sender<Report>,
 }
 
@@ -50,64 +59,115 @@ struct Running {
     target: Target,
     generation: u64,
     task: AbortHandle,
+    /// The last sign of life.
+    heard: Instant,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Target {
+/// What is checked, and how.
+#[derive(Clone, Debug)]
+pub struct Target {
     address: SocketAddr,
     check: HealthCheck,
+    tls: Option<Result<Arc<ClientConfig>, String>>,
+}
+
+/// How the checks are doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pulse {
+    /// Backends that are checked.
+    pub running: usize,
+    /// Those whose result is missing.
+    pub overdue: usize,
+    /// Tasks that were started again because their results were missing.
+    pub restarted: u64,
 }
 
 impl Probes {
     /// No tasks yet; results will go to `reports`.
     pub fn new(reports: mpsc::Sender<Report>) -> Self {
-        Self { running: HashMap::new(), generations: 0, reports }
+        Self { running: HashMap::new(), generations: 0, restarted: 0, tls: tls::Settings::default(), reports }
     }
 
     /// Checks the backends of the model and no others. What is checked in the same way already goes on undisturbed,
     /// what is new is checked at once.
     pub fn follow(&mut self, model: &Model) {
-        let mut wanted: HashMap<Key, Target> = HashMap::new();
+        let mut wanted: HashMap<Key, (Target, Machine)> = HashMap::new();
         for (name, service) in &model.services {
-            let check = &service.spec.health;
-            if check.probe == Probe::None {
-                continue;
-            }
-            for backend in &service.backends {
-                let mut address = backend.address;
-                address.set_port(check.port.unwrap_or(address.port()));
-                wanted.insert((name.clone(), backend.name.clone()), Target { address, check: check.clone() });
+            for backend in service.backends.iter().filter(|backend| backend.paused.is_none()) {
+                if let Some(target) = self.target(service, backend) {
+                    wanted.insert((name.clone(), backend.name.clone()), (target, backend.health));
+                }
             }
         }
         self.running.retain(|key, running| {
-            let stays = wanted.get(key) == Some(&running.target);
+            let stays = wanted.get(&**key).is_some_and(|(target, _)| target.is_like(&running.target));
             if !stays {
                 running.task.abort();
             }
             stays
         });
-        for (key, target) in wanted {
+        for (key, (target, health)) in wanted {
             if !self.running.contains_key(&key) {
-                self.start(key, target);
+                self.start(Arc::new(key), target, health);
             }
         }
     }
 
-    /// Whether the report is of a task that still runs, not of a backend that was removed or changed meanwhile.
-    pub fn is_current(&self, report: &Report) -> bool {
-        self.running.get(&report.key).is_some_and(|running| running.generation == report.generation)
+    /// How a backend is checked; nothing when it is not.
+    pub fn target(&mut self, service: &Service, backend: &Backend) -> Option<Target> {
+        let check = &service.spec.health;
+        let tls = match &check.probe {
+            Probe::None => return None,
+            Probe::Https(_, tls) => Some(self.tls.of(tls)),
+            _ => None,
+        };
+        let mut address = backend.address;
+        address.set_port(backend.health_port.or(check.port).unwrap_or(address.port()));
+        Some(Target { address, check: check.clone(), tls })
+    }
+
+    /// Takes note of a sign of life. Says whether the report is of a task that still runs, not of a backend that was
+    /// removed or changed meanwhile.
+    pub fn hear(&mut self, report: &Report) -> bool {
+        let running = self.running.get_mut(&report.key).filter(|running| running.generation == report.generation);
+        if let Some(running) = running {
+            running.heard = Instant::now();
+            return true;
+        }
+        false
+    }
+
+    /// Looks for tasks that have gone silent and starts them again; says whose.
+    pub fn revive(&mut self, now: Instant) -> Vec<Arc<Key>> {
+        let silent = self.running.iter().filter(|(_, running)| running.is_overdue(now));
+        let silent: Vec<Arc<Key>> = silent.map(|(key, _)| Arc::clone(key)).collect();
+        for key in &silent {
+            if let Some(running) = self.running.remove(key) {
+                running.task.abort();
+                self.restarted += 1;
+                self.start(Arc::clone(key), running.target, Machine::default());
+            }
+        }
+        silent
+    }
+
+    /// How the checks are doing.
+    pub fn pulse(&self, now: Instant) -> Pulse {
+        let overdue = self.running.values().filter(|running| running.is_overdue(now)).count();
+        Pulse { running: self.running.len(), overdue, restarted: self.restarted }
     }
 
     /// Who is checked.
-    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+    pub fn keys(&self) -> impl Iterator<Item = &Arc<Key>> {
         self.running.keys()
     }
 
-    fn start(&mut self, key: Key, target: Target) {
+    fn start(&mut self, key: Arc<Key>, target: Target, health: Machine) {
         self.generations += 1;
         let generation = self.generations;
-        let task = tokio::spawn(repeat(key.clone(), generation, target.clone(), self.reports.clone())).abort_handle();
-        self.running.insert(key, Running { target, generation, task });
+        let repeat = Repeat { key: Arc::clone(&key), generation, health, reports: self.reports.clone() };
+        let task = tokio::spawn(repeat.run(target.clone())).abort_handle();
+        self.running.insert(key, Running { target, generation, task, heard: Instant::now() });
     }
 }
 
@@ -119,35 +179,93 @@ impl Drop for Probes {
     }
 }
 
-async fn repeat(key: Key, generation: u64, target: Target, reports: mpsc::Sender<Report>) {
-    let mut ticks = time::interval(target.check.interval);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let result = check(target.address, &target.check).await;
-        if reports.send(Report { key: key.clone(), generation, result }).await.is_err() {
-            return;
+impl Running {
+    fn is_overdue(&self, now: Instant) -> bool {
+        let HealthCheck { interval, timeout, jitter, .. } = self.target.check;
+        let due = interval + interval * u32::from(jitter) / 100 + timeout;
+        now.saturating_duration_since(self.heard) > due + GRACE
+    }
+}
+
+/// One backend's checks, for as long as it is in the model as it is.
+struct Repeat {
+    key: Arc<Key>,
+    generation: u64,
+    health: Machine,
+    reports: mpsc::Sender<Report>,
+}
+
+impl Repeat {
+    async fn run(mut self, target: Target) {
+        let check = &target.check;
+        let thresholds = Thresholds { rise: check.rise, fall: check.fall };
+        let mut first = true;
+        loop {
+            let started = time::Instant::now();
+            let (result, agent) = target.check().await;
+            self.health.observe(result.is_ok(), thresholds);
+            let report = Report { key: Arc::clone(&self.key), generation: self.generation, result, agent };
+            if self.reports.send(report).await.is_err() {
+                return;
+            }
+            let settled = self.health.is_settled();
+            let interval = check.fast_interval.filter(|_| !settled).unwrap_or(check.interval);
+            // Those that began together go their own ways.
+            let pause = if first && settled && check.jitter > 0 {
+                interval.mul_f64(fastrand::f64())
+            } else {
+                spread(interval, check.jitter)
+            };
+            first = false;
+            time::sleep_until(started + pause).await;
         }
     }
 }
 
-/// One check.
-async fn check(address: SocketAddr, check: &HealthCheck) -> Result<String, String> {
-    let started = Instant::now();
-    let probe = async {
-        match &check.probe {
-            Probe::None => Ok("not checked".to_owned()),
-            Probe::Tcp => tcp::probe(address).await,
-            Probe::Http { path, expect } => http::probe(address, path, expect).await,
+/// An interval, longer or shorter by up to so many percent.
+fn spread(interval: Duration, percent: u8) -> Duration {
+    interval.mul_f64(1.0 + (fastrand::f64() * 2.0 - 1.0) * f64::from(percent) / 100.0)
+}
+
+impl Target {
+    /// One check: what was seen, and what an agent wishes.
+    pub async fn check(&self) -> (Result<String, String>, Agent) {
+        let started = Instant::now();
+        let within = self.check.timeout;
+        let result = time::timeout(within, self.probe()).await;
+        let result = result.unwrap_or_else(|_| Err(format!("no answer within {}", humantime::format_duration(within))));
+        let port = self.address.port();
+        let checked = self.check.port.map_or_else(|| "check".into(), |_| format!("check of port {port}"));
+        match result {
+            Ok((seen, agent)) => {
+                (Ok(format!("{checked} passed: {seen} in {}", milliseconds(started.elapsed()))), agent)
+            }
+            Err(seen) => (Err(format!("{checked} failed: {seen}")), Agent::default()),
         }
-    };
-    let within = check.timeout;
-    let result = time::timeout(within, probe).await;
-    let result = result.unwrap_or_else(|_| Err(format!("no answer within {}", humantime::format_duration(within))));
-    let checked = check.port.map_or_else(|| "check".into(), |port| format!("check of port {port}"));
-    match result {
-        Ok(seen) => Ok(format!("{checked} passed: {seen} in {}", milliseconds(started.elapsed()))),
-        Err(seen) => Err(format!("{checked} failed: {seen}")),
+    }
+
+    async fn probe(&self) -> Result<(String, Agent), String> {
+        let silent = |seen| (seen, Agent::default());
+        match &self.check.probe {
+            Probe::None => Ok(silent("not checked".to_owned())),
+            Probe::Tcp => tcp::probe(self.address).await.map(silent),
+            Probe::Http(http) => http::probe(self.address, http, None).await.map(silent),
+            Probe::Https(http, tls) => {
+                let client = self.tls.clone().unwrap_or_else(|| Err("TLS is not set up".into()))?;
+                http::probe(self.address, http, Some((tls, client))).await.map(silent)
+            }
+            Probe::Agent { send } => {
+                let (answer, line) = agent::probe(self.address, send).await?;
+                match answer.down {
+                    Some(reason) => Err(format!("the agent says {reason}")),
+                    None => Ok((format!("the agent says {line:?}"), answer.agent)),
+                }
+            }
+        }
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        self.address == other.address && self.check == other.check
     }
 }
 

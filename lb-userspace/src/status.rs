@@ -5,27 +5,28 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 
 use crate::{
-    api::types::{BackendStatus, ServiceStatus},
+    api::types::{BackendHealth, BackendStatus, HealthDocument, SCHEMA_VERSION, ServiceStatus},
     dataplane::{BackendCounters, Snapshot},
+    health::Health,
     model::{Backend, Model, Service},
 };
 
 /// The status of every service, ordered by name.
-pub fn of(model: &Model, snapshot: &Snapshot) -> Vec<ServiceStatus> {
+pub fn of(model: &Model, snapshot: &Snapshot, now: Timestamp) -> Vec<ServiceStatus> {
     let counters: HashMap<&str, &[BackendCounters]> =
         snapshot.services.iter().map(|service| (service.name.as_str(), service.backends.as_slice())).collect();
     let status = |service: &Service| {
         let known = counters.get(service.spec.name.as_str()).copied().unwrap_or_default();
-        of_service(service, known)
+        of_service(service, known, now)
     };
     model.services.values().map(status).collect()
 }
 
-fn of_service(service: &Service, counters: &[BackendCounters]) -> ServiceStatus {
-    let (in_rotation, total) = (service.in_rotation(), service.backends.len());
+fn of_service(service: &Service, counters: &[BackendCounters], now: Timestamp) -> ServiceStatus {
+    let (in_rotation, total) = (service.in_rotation(), service.total());
     let backends = service.backends.iter().map(|backend| {
         let known = counters.iter().find(|known| backend.is(&known.name, known.address));
-        of_backend(backend, known)
+        of_backend(service, backend, known, now)
     });
     ServiceStatus {
         name: service.spec.name.clone(),
@@ -36,12 +37,21 @@ fn of_service(service: &Service, counters: &[BackendCounters]) -> ServiceStatus 
         verdict: service.verdict(),
         in_rotation,
         total,
+        min_healthy: service.spec.min_healthy,
+        fail: service.spec.fail,
+        fails_open: service.fails_open(),
         backends: backends.collect(),
     }
 }
 
-fn of_backend(backend: &Backend, counters: Option<&BackendCounters>) -> BackendStatus {
-    let standing = backend.standing();
+fn of_backend(
+    service: &Service,
+    backend: &Backend,
+    counters: Option<&BackendCounters>,
+    now: Timestamp,
+) -> BackendStatus {
+    let standing = service.standing(backend);
+    let share = (service.share(backend, now) * 100.0).round();
     let totals = counters.map(|counters| counters.totals).unwrap_or_default();
     BackendStatus {
         name: backend.name.clone(),
@@ -51,6 +61,10 @@ fn of_backend(backend: &Backend, counters: Option<&BackendCounters>) -> BackendS
         health: backend.health.health(),
         passive: backend.passive.value,
         weight: backend.weight.value,
+        // Percent of at most 100.
+        share: Some(share as u16).filter(|share| *share < 100),
+        backup: backend.backup,
+        paused: backend.paused.is_some(),
         since: whole_second(standing.change.at),
         cause: standing.change.cause,
         until: backend.admin_until.map(whole_second),
@@ -59,6 +73,28 @@ fn of_backend(backend: &Backend, counters: Option<&BackendCounters>) -> BackendS
         packets_total: totals.packets_in + totals.packets_out,
         bytes_total: totals.bytes_in + totals.bytes_out,
     }
+}
+
+/// How each backend is checked, and what came of it.
+pub fn health(model: &Model) -> HealthDocument {
+    let backends = model.services.values().flat_map(|service| {
+        service.backends.iter().map(|backend| {
+            let check = &service.spec.health;
+            let up = backend.health.health() == Health::Up;
+            BackendHealth {
+                service: service.spec.name.clone(),
+                backend: backend.name.clone(),
+                check: check.probe.word().into(),
+                health: backend.health.health(),
+                contrary: backend.health.contrary(),
+                needed: if up { check.fall } else { check.rise },
+                interval_seconds: check.interval.as_secs_f64(),
+                last: backend.checked.clone(),
+                paused: backend.paused.clone(),
+            }
+        })
+    });
+    HealthDocument { schema_version: SCHEMA_VERSION, backends: backends.collect() }
 }
 
 /// Nobody needs nanoseconds.

@@ -11,7 +11,7 @@ use tokio::net::UnixListener;
 
 use super::{
     body::{Body, Failure, Forced, Named},
-    config, events, services,
+    config, events, health, services,
     socket::Socket,
     types::{
         BackendDocument, BackendPatch, BackendsDocument, ErrorCode, NewBackend, SCHEMA_VERSION, ServiceStatus,
@@ -55,6 +55,8 @@ fn router(controller: Handle) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/status/{service}", get(status_of_service))
         .route("/v1/events", get(events::read))
+        .route("/v1/health", get(health::list))
+        .route("/v1/services/{service}/backends/{backend}/check", post(health::check))
         .route("/v1/config", get(config::show))
         .route("/v1/config/diff", get(config::diff))
         .route("/v1/config/reload", post(config::reload))
@@ -72,7 +74,7 @@ async fn no_such_path() -> Failure {
     Failure::new(
         StatusCode::NOT_FOUND,
         ErrorCode::NotFound,
-        "no such path; the API is under /v1/status, /v1/services, /v1/config and /v1/events",
+        "no such path; the API is under /v1/status, /v1/services, /v1/health, /v1/config and /v1/events",
     )
 }
 
@@ -82,7 +84,8 @@ async fn no_such_method() -> Failure {
 
 async fn status(State(controller): State<Handle>, ConnectInfo(actor): Caller) -> Answer<StatusDocument> {
     let services = controller.ask(Command::Status, &actor.0).await?;
-    Ok(Json(StatusDocument { schema_version: SCHEMA_VERSION, services }))
+    let checks = Some(controller.checks().await?);
+    Ok(Json(StatusDocument { schema_version: SCHEMA_VERSION, services, checks }))
 }
 
 async fn status_of_service(
@@ -92,7 +95,8 @@ async fn status_of_service(
 ) -> Answer<StatusDocument> {
     let services = controller.ask(Command::Status, &actor.0).await?;
     let services = vec![pick(services, &service)?];
-    Ok(Json(StatusDocument { schema_version: SCHEMA_VERSION, services }))
+    let checks = Some(controller.checks().await?);
+    Ok(Json(StatusDocument { schema_version: SCHEMA_VERSION, services, checks }))
 }
 
 async fn list(
@@ -110,7 +114,9 @@ async fn add(
     Named(service): Named<String>,
     Body(new): Body<NewBackend>,
 ) -> Result<(StatusCode, Json<BackendDocument>), Failure> {
-    let backend = model::entry(new.name, &new.address, new.weight.unwrap_or(1))?;
+    let NewBackend { name, address, weight, health_port, backup } = new;
+    let backend = model::entry(name, &address, weight.unwrap_or(1))?;
+    let backend = crate::config::Backend { health_port, backup, ..backend };
     let name = backend.name.clone();
     let services = controller.ask(Command::Add { service: service.clone(), backend }, &actor.0).await?;
     Ok((StatusCode::CREATED, backend_of(services, service, &name)?))
@@ -131,7 +137,15 @@ async fn change(
     Named((service, backend)): Named<(String, String)>,
     Body(patch): Body<BackendPatch>,
 ) -> Answer<BackendDocument> {
-    let BackendPatch { weight, admin, until, reason, force } = patch;
+    let BackendPatch { weight, admin, until, paused, reason, force } = patch;
+    if let Some(paused) = paused {
+        if weight.is_some() || admin.is_some() {
+            let message = "paused goes with a reason only; change weight and admin in a request of their own";
+            return Err(Failure::new(StatusCode::BAD_REQUEST, ErrorCode::Invalid, message));
+        }
+        let command = Command::Pause { service: service.clone(), backend: backend.clone(), paused, reason };
+        return backend_of(controller.ask(command, &actor.0).await?, service, &backend);
+    }
     let change = AdminChange { admin, weight, until, reason, force };
     let command = Command::Set { service: service.clone(), backend: backend.clone(), change };
     let services = controller.ask(command, &actor.0).await?;

@@ -44,5 +44,5 @@ pub(super) async fn remove(
 }
 
 fn document(services: Vec<ServiceStatus>) -> StatusDocument {
-    StatusDocument { schema_version: SCHEMA_VERSION, services }
+    StatusDocument { schema_version: SCHEMA_VERSION, services, checks: None }
 }

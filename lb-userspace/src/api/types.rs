@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
+    config::Fail,
     health::Health,
     journal::Entry,
-    model::{Admin, Passive, Verdict},
+    model::{Admin, Change, Checked, Passive, Verdict},
     plan::{Algorithm, Forward, Protocol},
 };
 
@@ -23,6 +24,68 @@ pub struct StatusDocument {
     pub schema_version: u32,
     /// Ordered by name.
     pub services: Vec<ServiceStatus>,
+    /// How the checks are doing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checks: Option<ChecksStatus>,
+}
+
+/// How the checks are doing: whether anybody watches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChecksStatus {
+    /// Backends that are checked.
+    pub running: usize,
+    /// When the last result came in.
+    pub heartbeat: Option<Timestamp>,
+    /// Backends whose result is missing.
+    pub overdue: usize,
+    /// How often checks had to be started again because their results were missing.
+    pub restarted: u64,
+}
+
+/// How backends are checked, and what came of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HealthDocument {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// By service, then in the order of the configuration.
+    pub backends: Vec<BackendHealth>,
+}
+
+/// How a backend is checked, and what came of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackendHealth {
+    /// Its service.
+    pub service: String,
+    /// Its name.
+    pub backend: String,
+    /// "tcp", "http", "https", "agent" or "none".
+    pub check: String,
+    /// What its checks say.
+    pub health: Health,
+    /// Results in a row that say otherwise.
+    pub contrary: u32,
+    /// How many of them change it.
+    pub needed: u32,
+    /// Seconds from one check to the next.
+    pub interval_seconds: f64,
+    /// The last check, if there was one.
+    pub last: Option<Checked>,
+    /// Who paused the checks, if they are paused.
+    pub paused: Option<Change>,
+}
+
+/// One check made on demand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckDocument {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The service.
+    pub service: String,
+    /// The backend.
+    pub backend: String,
+    /// When, whether it passed, and what was seen.
+    #[serde(flatten)]
+    pub checked: Checked,
 }
 
 /// Where a service stands.
@@ -42,8 +105,14 @@ pub struct ServiceStatus {
     pub verdict: Verdict,
     /// Backends that take new flows.
     pub in_rotation: usize,
-    /// Backends.
+    /// Backends that are to; backups that stand by are not.
     pub total: usize,
+    /// Fewer in rotation than this is degraded.
+    pub min_healthy: usize,
+    /// What becomes of new flows when none is in rotation.
+    pub fail: Fail,
+    /// Whether none is in rotation and all that can be reached get traffic therefore.
+    pub fails_open: bool,
     /// In the order of the configuration.
     pub backends: Vec<BackendStatus>,
 }
@@ -65,6 +134,15 @@ pub struct BackendStatus {
     pub passive: Passive,
     /// Its share of new flows.
     pub weight: u16,
+    /// How many percent of that it gets by now, when not all: its agent wants less, or it starts slowly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<u16>,
+    /// Whether it serves only while no other does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backup: bool,
+    /// Whether its checks are paused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
     /// Since when it is in or out of rotation.
     pub since: Timestamp,
     /// Why.
@@ -117,6 +195,12 @@ pub struct NewBackend {
     /// 1 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u16>,
+    /// Where its check connects, when not where those of the other backends do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_port: Option<u16>,
+    /// Whether it serves only while no other does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backup: bool,
 }
 
 /// What to change of a backend; what is absent stays.
@@ -132,6 +216,9 @@ pub struct BackendPatch {
     /// When that ends by itself: with draining and disabled only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// Whether its checks are to be paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -43,6 +43,12 @@ pub(super) enum Command {
         /// Share of new connections.
         #[arg(long, default_value_t = 1)]
         weight: u16,
+        /// Where its check connects, when not where those of the other backends do.
+        #[arg(long, value_name = "PORT")]
+        health_port: Option<u16>,
+        /// Have it serve only while no other does.
+        #[arg(long)]
+        backup: bool,
     },
     /// Remove a backend at once; what it serves is cut off (see drain).
     Remove {
@@ -110,8 +116,8 @@ pub(super) struct Consent {
 /// SERVICE/BACKEND.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Name {
-    service: String,
-    backend: String,
+    pub(super) service: String,
+    pub(super) backend: String,
 }
 
 impl FromStr for Name {
@@ -134,8 +140,8 @@ impl Command {
             Self::Show { backend: Name { service, backend } } => {
                 show(output, &client.backend(&service, &backend).await?)
             }
-            Self::Add { backend: Name { service, backend }, address, weight } => {
-                let new = NewBackend { name: Some(backend), address, weight: Some(weight) };
+            Self::Add { backend: Name { service, backend }, address, weight, health_port, backup } => {
+                let new = NewBackend { name: Some(backend), address, weight: Some(weight), health_port, backup };
                 show(output, &client.add(&service, &new).await?)
             }
             Self::Remove { backend: Name { service, backend }, consent } => {
@@ -195,7 +201,7 @@ async fn list(client: &Client, output: Output, service: Option<String>) -> anyho
     })
 }
 
-fn show(output: Output, document: &BackendDocument) -> anyhow::Result<()> {
+pub(super) fn show(output: Output, document: &BackendDocument) -> anyhow::Result<()> {
     output.print(document, |document| {
         format!("{}\n{}", document.service, table(std::slice::from_ref(&document.backend), output))
     })

@@ -56,6 +56,10 @@ pub(super) fn table(document: &StatusDocument, output: Output) -> String {
     for service in &document.services {
         let _ = writeln!(text, "{}\n{}\n", headline(service, output), backends(&service.backends, output));
     }
+    if let Some(checks) = document.checks.as_ref().filter(|checks| checks.overdue > 0) {
+        let late = format!("{} of {} checks are overdue: health may be out of date", checks.overdue, checks.running);
+        let _ = writeln!(text, "{}", output.paint(&late, Tone::Bad));
+    }
     text
 }
 
@@ -65,7 +69,7 @@ fn headline(service: &ServiceStatus, output: Output) -> String {
         Verdict::Degraded => Tone::Warning,
         Verdict::Down => Tone::Bad,
     };
-    format!(
+    let mut headline = format!(
         "{}  {}  {}/{}  {}  {}  {} of {} in rotation",
         service.name,
         output.paint(&word(service.verdict), tone),
@@ -75,7 +79,16 @@ fn headline(service: &ServiceStatus, output: Output) -> String {
         word(service.forward),
         service.in_rotation,
         service.total
-    )
+    );
+    if service.in_rotation < service.min_healthy {
+        let few = format!("fewer than min_healthy = {}", service.min_healthy);
+        let _ = write!(headline, "  {}", output.paint(&few, Tone::Bad));
+    }
+    if service.fails_open {
+        let open = "fails open: every backend that can be reached gets traffic";
+        let _ = write!(headline, "  {}", output.paint(open, Tone::Bad));
+    }
+    headline
 }
 
 /// The backends as a table; indented under their service.
@@ -91,17 +104,21 @@ pub(super) fn backends(backends: &[BackendStatus], output: Output) -> String {
         };
         let health = match (backend.health, backend.passive) {
             (_, Passive::Ejected) => cell("ejected", Tone::Bad),
+            (health, _) if backend.paused => cell(format!("{}, checks paused", word(health)), Tone::Warning),
             (Health::Up, _) => cell("up", Tone::Good),
             (Health::Unknown, _) => cell("unknown", Tone::Warning),
             (Health::Down, _) => cell("down", Tone::Bad),
         };
         table.add_row(vec![
-            format!("  {}", backend.name).into(),
+            format!("  {}{}", backend.name, if backend.backup { " (backup)" } else { "" }).into(),
             backend.address.into(),
             rotation,
             admin,
             health,
-            backend.weight.into(),
+            match backend.share {
+                Some(share) => format!("{share}% of {}", backend.weight).into(),
+                None => backend.weight.into(),
+            },
             backend.connections.into(),
             backend.connections_total.into(),
             ago(backend.since, now).into(),
@@ -112,7 +129,7 @@ pub(super) fn backends(backends: &[BackendStatus], output: Output) -> String {
 }
 
 /// "3h 12m": two units, as coarse as they may be.
-fn ago(since: Timestamp, now: Timestamp) -> String {
+pub(super) fn ago(since: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(since).max(SignedDuration::ZERO).as_secs();
     let (days, hours, minutes) = (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {

@@ -4,20 +4,21 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt::Display,
     net::SocketAddr,
-    ops::RangeInclusive,
+    ops::{Range, RangeInclusive},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use toml::Spanned;
 
-use super::{Backend, Global, HealthCheck, Probe, Problem, Service, address, raw};
+use super::{Backend, Global, HealthCheck, HttpCheck, Probe, Problem, Service, TlsCheck, address, raw};
 use crate::plan::{Forward, MAX_WEIGHT, NAME_LEN, Protocol};
 
 /// The longest path that fits a Unix socket address (`sun_path`, with its final zero byte).
 const SOCKET_PATH_LEN: usize = 107;
 /// The longest interface name (`IFNAMSIZ`, less its final zero byte).
 const INTERFACE_LEN: usize = 15;
+const SLOW_STARTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
 /// More than a service can have.
 const MOST_BACKENDS: usize = 1 << 20;
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(24 * 60 * 60);
@@ -117,7 +118,10 @@ fn global(raw: raw::Global, problems: &mut Problems) -> Global {
 }
 
 fn path(raw: Option<Spanned<PathBuf>>, default: &str, most: usize, problems: &mut Problems) -> PathBuf {
-    let Some(raw) = raw else { return Path::new(default).to_owned() };
+    raw.map_or_else(|| Path::new(default).to_owned(), |raw| path_of(raw, most, problems))
+}
+
+fn path_of(raw: Spanned<PathBuf>, most: usize, problems: &mut Problems) -> PathBuf {
     let length = raw.get_ref().as_os_str().len();
     if !raw.get_ref().is_absolute() {
         problems.add(&raw, "a relative path depends on where the daemon is started; write one that starts with /");
@@ -164,7 +168,11 @@ fn service(name: Spanned<String>, raw: raw::Service, origin: Origin, problems: &
             None
         }
     };
+    let slow_start = raw.slow_start.map(|raw| duration(Some(raw), SLOW_STARTS, Duration::ZERO, problems));
     let backends = backends(name.get_ref(), listen, raw.forward, raw.backend, problems);
+    if origin == Origin::File && !backends.is_empty() && backends.iter().all(|backend| backend.backup) {
+        problems.add(&name, format!("every backend of service {} is a backup: for none", name.get_ref()));
+    }
     if origin == Origin::File && !backends.is_empty() && backends.iter().all(|backend| backend.weight == 0) {
         problems.add(&name, format!("every backend of service {} has weight 0: none would serve", name.get_ref()));
     }
@@ -175,36 +183,87 @@ fn service(name: Spanned<String>, raw: raw::Service, origin: Origin, problems: &
         algorithm: raw.algorithm,
         forward: raw.forward,
         min_healthy,
+        fail: raw.fail,
+        slow_start,
         health,
         backends,
     })
 }
 
 fn health(raw: raw::Health, problems: &mut Problems) -> HealthCheck {
-    if raw.kind != raw::ProbeKind::Http {
-        for at in [&raw.path, &raw.expect].into_iter().flatten() {
-            problems.add(at, "only a check with type = \"http\" asks for a path and a status");
-        }
-    }
-    let probe = match raw.kind {
-        raw::ProbeKind::None => Probe::None,
-        raw::ProbeKind::Tcp => Probe::Tcp,
-        raw::ProbeKind::Http => {
-            let expect = raw.expect.map(|at| problems.or(&at, at.get_ref().parse(), super::StatusRanges::default()));
-            Probe::Http {
-                path: raw.path.map_or_else(|| "/".into(), |at| http_path(at, problems)),
-                expect: expect.unwrap_or_default(),
+    use raw::ProbeKind::{Agent, Http, Https};
+    let kind = raw.kind;
+    let mut only = |with: &[raw::ProbeKind], names: &str, at: &[Option<Range<usize>>]| {
+        if !with.contains(&kind) {
+            for span in at.iter().flatten() {
+                let message = format!("only a check with type = {names} has this key");
+                problems.0.push(Problem { span: span.clone(), message });
             }
         }
     };
-    HealthCheck {
-        probe,
-        interval: duration(raw.interval, INTERVALS, Duration::from_secs(2), problems),
-        timeout: duration(raw.timeout, TIMEOUTS, Duration::from_secs(1), problems),
-        rise: integer(raw.rise.as_ref(), "rise", 1..=1000, 2, problems),
-        fall: integer(raw.fall.as_ref(), "fall", 1..=1000, 3, problems),
-        port: raw.port.map(|at| integer(Some(&at), "port", 1..=u16::MAX, 1, problems)),
+    let (path, expect, host, body) = (span(&raw.path), span(&raw.expect), span(&raw.host), span(&raw.body));
+    only(&[Http, Https], "\"http\" or \"https\"", &[path, expect, host, body]);
+    let (name, ca_file, insecure) = (span(&raw.server_name), span(&raw.ca_file), span(&raw.insecure_skip_verify));
+    only(&[Https], "\"https\"", &[name, ca_file, insecure]);
+    only(&[Agent], "\"agent\"", &[span(&raw.send)]);
+    let interval = duration(raw.interval, INTERVALS, Duration::from_secs(2), problems);
+    let timeout = duration(raw.timeout, TIMEOUTS, Duration::from_secs(1), problems);
+    let rise = integer(raw.rise.as_ref(), "rise", 1..=1000, 2, problems);
+    let fall = integer(raw.fall.as_ref(), "fall", 1..=1000, 3, problems);
+    let port = port(raw.port.as_ref(), "port", problems);
+    let fast_interval = raw.fast_interval.map(|raw| duration(Some(raw), INTERVALS, interval, problems));
+    let jitter = integer(raw.jitter.as_ref(), "jitter", 0..=50, 10, problems);
+    let http = |problems: &mut Problems| HttpCheck {
+        path: raw.path.map_or_else(|| "/".into(), |at| http_path(at, problems)),
+        expect: raw
+            .expect
+            .map_or_else(Default::default, |at| problems.or(&at, at.get_ref().parse(), Default::default())),
+        host: raw.host.map(|at| host_name(at, problems)),
+        body: raw.body.map(|at| text(at, 1, problems)),
+    };
+    let probe = match kind {
+        raw::ProbeKind::None => Probe::None,
+        raw::ProbeKind::Tcp => Probe::Tcp,
+        Http => Probe::Http(http(problems)),
+        Https => {
+            let http = http(problems);
+            let tls = TlsCheck {
+                server_name: raw.server_name.map(|at| host_name(at, problems)),
+                ca_file: raw.ca_file.map(|at| path_of(at, usize::MAX, problems)),
+                insecure_skip_verify: raw.insecure_skip_verify.is_some_and(Spanned::into_inner),
+            };
+            Probe::Https(http, tls)
+        }
+        Agent => Probe::Agent { send: raw.send.map(|at| text(at, 0, problems)).unwrap_or_default() },
+    };
+    HealthCheck { probe, interval, timeout, rise, fall, port, fast_interval, jitter }
+}
+
+fn span<T>(at: &Option<Spanned<T>>) -> Option<Range<usize>> {
+    at.as_ref().map(Spanned::span)
+}
+
+fn port(raw: Option<&Spanned<i64>>, key: &str, problems: &mut Problems) -> Option<u16> {
+    raw.map(|at| integer(Some(at), key, 1..=u16::MAX, 1, problems))
+}
+
+/// What can stand in a Host header or a certificate.
+fn host_name(raw: Spanned<String>, problems: &mut Problems) -> String {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+    if raw.get_ref().is_empty() || !raw.get_ref().chars().all(allowed) {
+        problems.add(&raw, format!("{:?} is not the name of a host", raw.get_ref()));
     }
+    raw.into_inner()
+}
+
+/// The longest text that is sent or searched for.
+const TEXT: usize = 1024;
+
+fn text(raw: Spanned<String>, least: usize, problems: &mut Problems) -> String {
+    if !(least..=TEXT).contains(&raw.get_ref().len()) {
+        problems.add(&raw, format!("a text here has {least} to {TEXT} bytes"));
+    }
+    raw.into_inner()
 }
 
 fn http_path(raw: Spanned<String>, problems: &mut Problems) -> String {
@@ -267,7 +326,9 @@ fn backends(
         {
             problems.add(&raw.address, error);
         }
-        backends.push(Backend { name: name.into_inner(), address, weight });
+        let health_port = port(raw.health_port.as_ref(), "health_port", problems);
+        let backup = raw.backup;
+        backends.push(Backend { health_port, backup, ..Backend::new(name.into_inner(), address, weight) });
     }
     backends
 }

@@ -3,12 +3,12 @@
 //! This is what `lb config show` prints, what `lb config diff` compares, and how changes of services at run time are
 //! kept. Reading what was written gives the same configuration.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Backend, Global, HealthCheck, Probe, Problem, Service, check, raw};
+use super::{Backend, Fail, Global, HealthCheck, Probe, Problem, Service, check, raw};
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -23,6 +23,9 @@ struct ServiceDocument<'a> {
     algorithm: crate::plan::Algorithm,
     forward: crate::plan::Forward,
     min_healthy: usize,
+    fail: Fail,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slow_start: Option<String>,
     health: HealthDocument<'a>,
     backend: Vec<BackendDocument<'a>>,
 }
@@ -35,12 +38,27 @@ struct HealthDocument<'a> {
     path: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expect: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca_file: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    insecure_skip_verify: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    send: Option<&'a str>,
     interval: String,
     timeout: String,
     rise: u32,
     fall: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fast_interval: Option<String>,
+    jitter: u8,
 }
 
 #[derive(Serialize)]
@@ -48,6 +66,10 @@ struct BackendDocument<'a> {
     name: &'a str,
     address: String,
     weight: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health_port: Option<u16>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    backup: bool,
 }
 
 /// The file, as TOML.
@@ -143,31 +165,45 @@ fn service_document(service: &Service) -> ServiceDocument<'_> {
         algorithm: service.algorithm,
         forward: service.forward,
         min_healthy: service.min_healthy,
+        fail: service.fail,
+        slow_start: service.slow_start.map(duration),
         health: health_document(&service.health),
         backend: service.backends.iter().map(backend_document).collect(),
     }
 }
 
 fn health_document(check: &HealthCheck) -> HealthDocument<'_> {
-    let (kind, path, expect) = match &check.probe {
-        Probe::None => ("none", None, None),
-        Probe::Tcp => ("tcp", None, None),
-        Probe::Http { path, expect } => ("http", Some(path.as_str()), Some(expect.to_string())),
+    let (kind, http, tls, send) = match &check.probe {
+        Probe::None => ("none", None, None, None),
+        Probe::Tcp => ("tcp", None, None, None),
+        Probe::Http(http) => ("http", Some(http), None, None),
+        Probe::Https(http, tls) => ("https", Some(http), Some(tls), None),
+        Probe::Agent { send } => ("agent", None, None, Some(send.as_str())),
     };
     HealthDocument {
         kind,
-        path,
-        expect,
+        path: http.map(|http| http.path.as_str()),
+        expect: http.map(|http| http.expect.to_string()),
+        host: http.and_then(|http| http.host.as_deref()),
+        body: http.and_then(|http| http.body.as_deref()),
+        server_name: tls.and_then(|tls| tls.server_name.as_deref()),
+        ca_file: tls.and_then(|tls| tls.ca_file.as_deref()),
+        insecure_skip_verify: tls.map(|tls| tls.insecure_skip_verify),
+        send,
         interval: duration(check.interval),
         timeout: duration(check.timeout),
         rise: check.rise,
         fall: check.fall,
         port: check.port,
+        fast_interval: check.fast_interval.map(duration),
+        jitter: check.jitter,
     }
 }
 
 fn backend_document(backend: &Backend) -> BackendDocument<'_> {
-    BackendDocument { name: &backend.name, address: backend.address.to_string(), weight: backend.weight }
+    let Backend { name, address, weight, health_port, backup } = backend;
+    let address = address.to_string();
+    BackendDocument { name, address, weight: *weight, health_port: *health_port, backup: *backup }
 }
 
 fn duration(duration: Duration) -> String {

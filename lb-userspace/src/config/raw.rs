@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::Problem;
+use super::{Fail, Problem};
 use crate::{
     dataplane::XdpMode,
     plan::{Algorithm, Forward, Protocol},
@@ -52,6 +52,9 @@ pub(super) struct Service {
     pub(super) forward: Forward,
     pub(super) min_healthy: Option<Spanned<i64>>,
     #[serde(default)]
+    pub(super) fail: Fail,
+    pub(super) slow_start: Option<Spanned<String>>,
+    #[serde(default)]
     pub(super) health: Health,
     #[serde(default)]
     pub(super) backend: Vec<Backend>,
@@ -69,6 +72,14 @@ pub(super) struct Health {
     pub(super) rise: Option<Spanned<i64>>,
     pub(super) fall: Option<Spanned<i64>>,
     pub(super) port: Option<Spanned<i64>>,
+    pub(super) fast_interval: Option<Spanned<String>>,
+    pub(super) jitter: Option<Spanned<i64>>,
+    pub(super) host: Option<Spanned<String>>,
+    pub(super) body: Option<Spanned<String>>,
+    pub(super) server_name: Option<Spanned<String>>,
+    pub(super) ca_file: Option<Spanned<PathBuf>>,
+    pub(super) insecure_skip_verify: Option<Spanned<bool>>,
+    pub(super) send: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize, Clone, Copy, Default, PartialEq, Eq)]
@@ -77,6 +88,8 @@ pub(super) enum ProbeKind {
     #[default]
     Tcp,
     Http,
+    Https,
+    Agent,
     None,
 }
 
@@ -86,6 +99,9 @@ pub(super) struct Backend {
     pub(super) name: Option<Spanned<String>>,
     pub(super) address: Spanned<String>,
     pub(super) weight: Option<Spanned<i64>>,
+    pub(super) health_port: Option<Spanned<i64>>,
+    #[serde(default)]
+    pub(super) backup: bool,
 }
 
 pub(super) fn parse(text: &str) -> Result<File, Problem> {

@@ -46,16 +46,21 @@ fn every_key_is_read() {
     assert_eq!(
         service.health,
         HealthCheck {
-            probe: Probe::Http { path: "/health".into(), expect: "200,204".parse().unwrap() },
+            probe: Probe::Http(HttpCheck {
+                path: "/health".into(),
+                expect: "200,204".parse().unwrap(),
+                ..HttpCheck::default()
+            }),
             interval: Duration::from_millis(500),
             timeout: Duration::from_millis(250),
             rise: 3,
             fall: 4,
             port: Some(8080),
+            fast_interval: None,
+            jitter: 10,
         }
     );
-    let backend =
-        |name: &str, address: &str, weight| Backend { name: name.into(), address: address.parse().unwrap(), weight };
+    let backend = |name: &str, address: &str, weight| Backend::new(name, address.parse().unwrap(), weight);
     assert_eq!(service.backends, [backend("web-01", "10.0.0.11:80", 3), backend("10.0.0.12:80", "10.0.0.12:80", 1)]);
 }
 
@@ -93,6 +98,8 @@ fn the_shortest_file_has_the_documented_defaults() {
             rise: 2,
             fall: 3,
             port: None,
+            fast_interval: None,
+            jitter: 10,
         }
     );
 }
@@ -135,6 +142,16 @@ fn every_mistake_is_pointed_at() {
     check("web-01", &"w".repeat(64), "19:8", "at most 63 characters, this one has 64");
     // Rules between keys.
     check("\"http\"", "\"tcp\"", "10:8", "only a check with type = \"http\"");
+    check("port = 8080", "server_name = \"a.example\"", "16:15", "only a check with type = \"https\"");
+    check("port = 8080", "send = \"hi\"", "16:8", "only a check with type = \"agent\"");
+    check("port = 8080", "jitter = 51", "16:10", "jitter is between 0 and 50, not 51");
+    check("port = 8080", "fast_interval = \"1ms\"", "16:17", "1ms is not between 10ms");
+    check("port = 8080", "host = \"a b\"", "16:8", "\"a b\" is not the name of a host");
+    check("port = 8080", "body = \"\"", "16:8", "1 to 1024 bytes");
+    check("weight = 3", "health_port = 0", "21:15", "health_port is between 1 and 65535");
+    check("weight = 3", "backup = 1", "21:10", "expected a boolean");
+    check("[service.web.health]", "fail = \"ajar\"\n[service.web.health]", "8:8", "unknown value `ajar`");
+    check("[service.web.health]", "slow_start = \"0s\"\n[service.web.health]", "8:14", "0s is not between 1s and 1day");
     check("10.0.0.11:80", "[2001:db8::11]:80", "20:11", "keeps the family; [2001:db8::11]:80 is IPv6");
     check("10.0.0.11:80", "203.0.113.10:80", "20:11", "where the service itself listens");
     check("10.0.0.11:80", "10.0.0.12:80", "24:11", "backends web-01 and 10.0.0.12:80 of service web are both");
@@ -145,6 +162,8 @@ fn every_mistake_is_pointed_at() {
     check("[service.web]", second, "9:10", "services mail and web both listen on 203.0.113.10:80");
     let idle = file("weight = 3", "weight = 0") + "weight = 0";
     assert!(parse(&idle).unwrap_err().contains("every backend of service web has weight 0"));
+    let spare = file("weight = 3", "backup = true") + "backup = true";
+    assert!(parse(&spare).unwrap_err().contains("every backend of service web is a backup"));
     let spaced = file("", "").replace("service.web", "service.\"a b\"");
     assert!(parse(&spaced).unwrap_err().contains("lb.toml:5:10: a name consists of letters"));
     let empty = "global.interfaces = [\"eth0\"]\n[service.web]\nlisten = \"203.0.113.10:80\"";
@@ -211,6 +230,14 @@ fn what_is_written_is_read_as_the_same() {
         ("type = \"http\"\npath = \"/health\"\nexpect = \"200,204\"", "type = \"tcp\""),
         ("type = \"http\"\npath = \"/health\"\nexpect = \"200,204\"", "type = \"none\""),
         ("port = 8080", ""),
+        ("port = 8080", "fast_interval = \"100ms\"\njitter = 50\nhost = \"web.example\"\nbody = \"a \\\"b\\\"\""),
+        (
+            "type = \"http\"",
+            "type = \"https\"\nserver_name = \"a.example\"\nca_file = \"/ca.pem\"\ninsecure_skip_verify = true",
+        ),
+        ("type = \"http\"\npath = \"/health\"\nexpect = \"200,204\"", "type = \"agent\"\nsend = \"hi\\n\""),
+        ("weight = 3", "weight = 3\nhealth_port = 81\nbackup = true"),
+        ("listen = \"203.0.113.10:80\"", "listen = \"203.0.113.10:80\"\nfail = \"open\"\nslow_start = \"1m 30s\""),
         ("listen = \"203.0.113.10:80\"", "listen = \"203.0.113.10:80\"\nalgorithm = \"maglev\"\nmin_healthy = 2"),
     ] {
         let config = parse(&file(replaced, with)).unwrap();

@@ -1,15 +1,18 @@
 //! What the API asks of the controller, and how it is done.
 
+use std::time::Instant;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Controller;
 use crate::{
-    api::types::{ConfigDocument, DriftDocument, ReloadDocument, ServiceStatus},
+    api::types::{ChecksStatus, ConfigDocument, DriftDocument, HealthDocument, ReloadDocument, ServiceStatus},
     config,
     journal::Journal,
     model::{AdminChange, Change, Rejection},
+    probe::{Pulse, Target},
     status,
 };
 
@@ -54,6 +57,17 @@ pub enum Command {
         backend: String,
         /// What to change.
         change: AdminChange,
+    },
+    /// Checks paused or resumed.
+    Pause {
+        /// The service.
+        service: String,
+        /// The backend.
+        backend: String,
+        /// Whether they are to be paused.
+        paused: bool,
+        /// Why.
+        reason: Option<String>,
     },
     /// The backend gone, with its flows.
     Remove {
@@ -144,6 +158,31 @@ impl Handle {
         self.call(|controller| controller.drift()).await
     }
 
+    /// How the checks are doing.
+    ///
+    /// # Errors
+    /// When the daemon is stopping.
+    pub async fn checks(&self) -> Result<ChecksStatus, Refusal> {
+        self.call(|controller| Ok(controller.checks())).await
+    }
+
+    /// How each backend is checked, and what came of it.
+    ///
+    /// # Errors
+    /// When the daemon is stopping.
+    pub async fn health(&self) -> Result<HealthDocument, Refusal> {
+        self.call(|controller| Ok(status::health(&controller.model))).await
+    }
+
+    /// How a backend is checked.
+    ///
+    /// # Errors
+    /// When there is no such backend, or it is not checked.
+    pub async fn target(&self, service: &str, backend: &str) -> Result<Target, Refusal> {
+        let (service, backend) = (service.to_owned(), backend.to_owned());
+        self.call(move |controller| controller.target(&service, &backend)).await
+    }
+
     async fn call<T, F>(&self, work: F) -> Result<T, Refusal>
     where
         T: Send + 'static,
@@ -160,7 +199,19 @@ impl Handle {
 impl Controller {
     fn status(&self) -> Result<Vec<ServiceStatus>, Refusal> {
         let snapshot = self.dataplane.snapshot().map_err(super::Error::from)?;
-        Ok(status::of(&self.model, &snapshot))
+        Ok(status::of(&self.model, &snapshot, Timestamp::now()))
+    }
+
+    fn checks(&self) -> ChecksStatus {
+        let Pulse { running, overdue, restarted } = self.probes.pulse(Instant::now());
+        ChecksStatus { running, heartbeat: self.heartbeat, overdue, restarted }
+    }
+
+    fn target(&mut self, service: &str, backend: &str) -> Result<Target, Refusal> {
+        let (service, backend) = self.model.find(service, backend)?;
+        let target = self.probes.target(service, backend);
+        let unchecked = || format!("the backends of service {} are not checked: type = \"none\"", service.spec.name);
+        Ok(target.ok_or_else(|| Rejection::Invalid(unchecked()))?)
     }
 
     fn execute(&mut self, command: Command, actor: &str) -> Result<(), Refusal> {
@@ -184,6 +235,10 @@ impl Controller {
             Command::RemoveService { service, force } => {
                 next.remove_service(&service, force)?;
                 format!("service {service} removed")
+            }
+            Command::Pause { service, backend, paused, reason } => {
+                next.pause(&service, &backend, paused, reason.as_deref(), actor, now)?;
+                format!("checks {} by {actor}", if paused { "paused" } else { "resumed" })
             }
             Command::Set { service, backend, change } => {
                 next.set(&service, &backend, &change, actor, now)?;

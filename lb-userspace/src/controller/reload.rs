@@ -9,6 +9,7 @@ use crate::{
     api::types::{ConfigDocument, Difference, Drift, DriftDocument, ReloadDocument, SCHEMA_VERSION},
     config::{self, Config, document},
     model::{Admin, Change, Event, Rejection, What},
+    probe,
 };
 
 impl Controller {
@@ -91,7 +92,9 @@ impl Controller {
 
     fn load(&self) -> Result<Config, Refusal> {
         let config = Config::load(self.config.path());
-        Ok(config.map_err(|error: config::Error| Rejection::Invalid(error.to_string()))?)
+        let config = config.map_err(|error: config::Error| Rejection::Invalid(error.to_string()))?;
+        probe::check_tls(&config.services).map_err(Rejection::Invalid)?;
+        Ok(config)
     }
 
     fn running(&self) -> BTreeMap<String, String> {

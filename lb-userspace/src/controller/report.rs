@@ -15,10 +15,10 @@ pub(super) fn attached(attachment: &Attachment) {
 /// Where every service stands.
 pub(super) fn standings(model: &Model) {
     for service in model.services.values() {
-        let (name, in_rotation, total) = (&service.spec.name, service.in_rotation(), service.backends.len());
+        let (name, in_rotation, total) = (&service.spec.name, service.in_rotation(), service.total());
         tracing::info!("service {name} on {}: {in_rotation} of {total} backends in rotation", service.spec.listen);
         for backend in &service.backends {
-            let standing = backend.standing();
+            let standing = service.standing(backend);
             if !standing.in_rotation {
                 tracing::warn!("{name}/{} is out of rotation: {}", backend.name, standing.change.cause);
             }
@@ -48,7 +48,7 @@ pub(super) fn events(model: &Model, events: &[Event]) {
             }
             (What::Backend | What::Service, "present") => tracing::info!("{subject} added: {cause}"),
             (What::Backend | What::Service, _) => tracing::info!("{subject} removed: {cause}"),
-            (What::Admin | What::Weight | What::Passive, _) => {
+            (What::Admin | What::Weight | What::Passive | What::Checks | What::Agent, _) => {
                 tracing::info!("{subject}: {} {from} -> {to}: {cause}", what.word());
             }
             // Told by the rotation that follows.

@@ -56,6 +56,60 @@ impl Passive {
     }
 }
 
+/// What an agent on a server wants of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AgentMode {
+    /// To serve.
+    #[default]
+    Ready,
+    /// To finish what it has.
+    Drain,
+    /// To be off.
+    Maint,
+}
+
+/// What an agent said; what it did not mention stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Agent {
+    /// What it wants.
+    pub mode: Option<AgentMode>,
+    /// The share of its weight that it can take, in percent.
+    pub percent: Option<u16>,
+}
+
+/// What an agent wants by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// In a word.
+    pub mode: AgentMode,
+    /// The share of its weight that it can take, in percent.
+    pub percent: u16,
+}
+
+impl Wish {
+    /// As it is written: "ready 75%".
+    pub fn words(self) -> String {
+        let mode = match self.mode {
+            AgentMode::Ready => "ready",
+            AgentMode::Drain => "drain",
+            AgentMode::Maint => "maint",
+        };
+        format!("{mode} {}%", self.percent)
+    }
+}
+
+/// The last check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// When.
+    pub at: Timestamp,
+    /// Whether it passed.
+    pub passed: bool,
+    /// What was seen.
+    pub seen: String,
+}
+
 /// When, by whom and why something became what it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
@@ -97,6 +151,18 @@ pub struct Backend {
     pub health: Machine,
     /// How that came to be.
     pub health_change: Change,
+    /// Where its check connects, when not where those of the others do.
+    pub health_port: Option<u16>,
+    /// Whether it serves only while no other does.
+    pub backup: bool,
+    /// When it joined others that served, while its share still grows.
+    pub joined: Option<Timestamp>,
+    /// What its agent wants, if it has one.
+    pub agent: Held<Wish>,
+    /// Who paused its checks, if they are paused.
+    pub paused: Option<Change>,
+    /// Its last check.
+    pub checked: Option<Checked>,
     /// What the traffic says.
     pub passive: Held<Passive>,
     /// The way to it; without one, why.
@@ -139,6 +205,12 @@ impl Backend {
             admin_until: None,
             health: Machine::new(health),
             health_change,
+            health_port: entry.health_port,
+            backup: entry.backup,
+            joined: None,
+            agent: Held::new(Wish { mode: AgentMode::Ready, percent: 100 }, configured.clone()),
+            paused: None,
+            checked: None,
             passive: Held::new(Passive::Ok, configured),
             route: Held::new(Err(NOT_LOOKED_UP.into()), Change::new(now, "netlink", "started")),
         }
@@ -155,13 +227,33 @@ impl Backend {
         self.name == name && self.address == address
     }
 
-    /// Whether it takes new flows.
-    pub fn in_rotation(&self) -> bool {
+    /// Whether nothing keeps it from taking new flows, but that it may be a backup.
+    pub fn is_fit(&self) -> bool {
         self.admin.value == Admin::Enabled
             && self.weight.value != 0
             && self.route.value.is_ok()
             && self.health.health() == Health::Up
+            && self.agent_agrees()
             && self.passive.value == Passive::Ok
+    }
+
+    fn agent_agrees(&self) -> bool {
+        self.agent.value.mode == AgentMode::Ready && self.agent.value.percent > 0
+    }
+
+    /// Takes what an agent said.
+    pub(super) fn hear(&mut self, said: Agent, now: Timestamp) {
+        let was = self.agent.value;
+        let wish = Wish { mode: said.mode.unwrap_or(was.mode), percent: said.percent.unwrap_or(was.percent) };
+        if wish != was {
+            self.agent = Held::new(wish, Change::new(now, "agent", format!("the agent says {}", wish.words())));
+        }
+    }
+
+    /// Whether that would change anything.
+    pub(super) fn is_news(&self, said: Agent) -> bool {
+        said.mode.is_some_and(|mode| mode != self.agent.value.mode)
+            || said.percent.is_some_and(|percent| percent != self.agent.value.percent)
     }
 
     /// Whether what an operator wanted for a while is over.
@@ -184,12 +276,18 @@ impl Backend {
         }
     }
 
-    /// Whether it is in rotation, and why.
-    pub fn standing(&self) -> Standing {
+    /// Whether it takes new flows when there is no word on whether it is fit: it is wanted, and there is a way to it.
+    pub(super) fn is_reachable(&self) -> bool {
+        self.admin.value == Admin::Enabled && self.weight.value != 0 && self.route.value.is_ok()
+    }
+
+    /// Whether it is fit, since when and why.
+    pub(super) fn fitness(&self) -> Standing {
         let change = self.blocker().unwrap_or_else(|| {
             let agreeing = [
                 &self.health_change,
                 &self.admin.change,
+                &self.agent.change,
                 &self.weight.change,
                 &self.passive.change,
                 &self.route.change,
@@ -197,7 +295,7 @@ impl Backend {
             // The earlier of equals: what the checks say tells most.
             agreeing.into_iter().rev().max_by_key(|change| change.at).expect("the list is not empty").clone()
         });
-        Standing { in_rotation: self.in_rotation(), change }
+        Standing { in_rotation: self.is_fit(), change }
     }
 
     /// What keeps it out of rotation: of several causes the one that an operator must undo first.
@@ -216,6 +314,9 @@ impl Backend {
         if self.health.health() != Health::Up {
             return Some(self.health_change.clone());
         }
+        if !self.agent_agrees() {
+            return Some(self.agent.change.clone());
+        }
         Some(self.passive.change.clone()).filter(|_| self.passive.value != Passive::Ok)
     }
 
@@ -223,7 +324,11 @@ impl Backend {
     pub(super) fn inherit(&mut self, known: &Self, health: bool) {
         self.route = known.route.clone();
         self.passive = known.passive.clone();
+        self.joined = known.joined;
+        self.paused = known.paused.clone();
         if health {
+            self.agent = known.agent.clone();
+            self.checked = known.checked.clone();
             self.health = known.health;
             self.health_change = known.health_change.clone();
         }
@@ -243,6 +348,7 @@ impl Backend {
 
     pub(super) fn observe(&mut self, result: &Result<String, String>, thresholds: Thresholds, now: Timestamp) {
         let (Ok(seen) | Err(seen)) = result;
+        self.checked = Some(Checked { at: now, passed: result.is_ok(), seen: seen.clone() });
         if self.health.observe(result.is_ok(), thresholds) {
             self.health_change = Change::new(now, "health check", seen);
         } else if result.is_ok() == (self.health.health() == Health::Up) {
@@ -270,15 +376,16 @@ impl Backend {
     }
 
     pub(super) fn as_config(&self) -> config::Backend {
-        config::Backend { name: self.name.clone(), address: self.address, weight: self.weight.value }
+        let (health_port, backup) = (self.health_port, self.backup);
+        config::Backend { health_port, backup, ..config::Backend::new(&self.name, self.address, self.weight.value) }
     }
 
-    pub(super) fn plan(&self) -> BackendPlan {
+    pub(super) fn plan(&self, weight: u16, in_rotation: bool) -> BackendPlan {
         BackendPlan {
             name: self.name.clone(),
             address: self.address,
-            weight: self.weight.value,
-            in_rotation: self.in_rotation(),
+            weight,
+            in_rotation,
             healthy: self.health.health() == Health::Up,
             next_hop: self.route.value.as_ref().ok().copied(),
         }

@@ -147,7 +147,7 @@ impl Service {
     ///
     /// # Errors
     /// When there is none.
-    fn index(&self, name: &str) -> Result<usize, Rejection> {
+    pub(super) fn index(&self, name: &str) -> Result<usize, Rejection> {
         self.backends.iter().position(|known| known.name == name).ok_or_else(|| {
             let known: Vec<String> = self.backends.iter().map(|known| known.name.clone()).collect();
             no_such_backend(&self.spec.name, name, &known)
@@ -156,7 +156,8 @@ impl Service {
 
     fn refuse_emptying(&self, index: usize, action: &str) -> Result<(), Rejection> {
         let backend = &self.backends[index];
-        if !backend.in_rotation() || self.in_rotation() > 1 {
+        let others_serve = self.backends.iter().any(|other| other.name != backend.name && other.is_fit());
+        if !self.standing(backend).in_rotation || others_serve {
             return Ok(());
         }
         let (service, name, listen) = (&self.spec.name, &backend.name, self.spec.listen);
@@ -168,7 +169,7 @@ impl Service {
             .backends
             .iter()
             .filter(|other| other.name != *name)
-            .map(|other| format!("{} ({})", other.name, other.standing().change.cause))
+            .map(|other| format!("{} ({})", other.name, self.standing(other).change.cause))
             .collect();
         if !others.is_empty() {
             message.push_str(&format!("; out of rotation already: {}", others.join(", ")));
@@ -200,7 +201,7 @@ fn check_weight(weight: u16) -> Result<(), Rejection> {
 }
 
 /// A reason is shown on terminals and stored.
-fn check_reason(reason: Option<&str>) -> Result<(), Rejection> {
+pub(super) fn check_reason(reason: Option<&str>) -> Result<(), Rejection> {
     let Some(reason) = reason else { return Ok(()) };
     if reason.len() > REASON_LEN || reason.contains(char::is_control) {
         return Err(Rejection::Invalid(format!("a reason is one line of at most {REASON_LEN} bytes")));
@@ -246,5 +247,5 @@ fn explain(done: &str, actor: &str, wish: &AdminChange) -> String {
 /// When the address is none of another machine.
 pub fn entry(name: Option<String>, address: &str, weight: u16) -> Result<config::Backend, Rejection> {
     let address: SocketAddr = config::parse_backend(address).map_err(|error| Rejection::Invalid(error.to_string()))?;
-    Ok(config::Backend { name: name.unwrap_or_else(|| address.to_string()), address, weight })
+    Ok(config::Backend::new(name.unwrap_or_else(|| address.to_string()), address, weight))
 }

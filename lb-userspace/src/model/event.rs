@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, Backend, Change, Model, Passive, Service, Verdict};
+use super::{Admin, Backend, Change, Model, Passive, Service, Verdict, Wish};
 use crate::health::Health;
 
 /// One change, as the event log keeps it.
@@ -39,6 +39,10 @@ pub enum What {
     Admin,
     /// What the checks of a backend say: unknown, up, down.
     Health,
+    /// The checks of a backend: running, paused.
+    Checks,
+    /// What the agent of a backend wants: "ready 100%", "drain 50%".
+    Agent,
     /// What the traffic says of a backend: ok, ejected.
     Passive,
     /// The way to a backend: resolved, missing.
@@ -64,6 +68,8 @@ pub enum What {
 struct Facts {
     admin: Admin,
     health: Health,
+    paused: bool,
+    agent: Wish,
     passive: Passive,
     routed: bool,
     weight: u16,
@@ -77,12 +83,24 @@ pub(super) struct Moment {
     backends: BTreeMap<String, Facts>,
 }
 
+impl Moment {
+    pub(super) fn anybody_serves(&self) -> bool {
+        self.backends.values().any(|facts| facts.in_rotation)
+    }
+
+    pub(super) fn serves(&self, backend: &str) -> bool {
+        self.backends.get(backend).is_some_and(|facts| facts.in_rotation)
+    }
+}
+
 impl What {
     /// As it is written.
     pub fn word(self) -> &'static str {
         match self {
             Self::Admin => "admin",
             Self::Health => "health",
+            Self::Checks => "checks",
+            Self::Agent => "agent",
             Self::Passive => "passive",
             Self::Route => "route",
             Self::Weight => "weight",
@@ -129,14 +147,17 @@ impl Model {
 impl Service {
     /// What to compare with later.
     pub(super) fn moment(&self) -> Moment {
+        let stand_by = self.primary_serves();
         let facts = |backend: &Backend| {
             let facts = Facts {
                 admin: backend.admin.value,
                 health: backend.health.health(),
+                paused: backend.paused.is_some(),
+                agent: backend.agent.value,
                 passive: backend.passive.value,
                 routed: backend.route.value.is_ok(),
                 weight: backend.weight.value,
-                in_rotation: backend.in_rotation(),
+                in_rotation: backend.is_fit() && !(backend.backup && stand_by),
             };
             (backend.name.clone(), facts)
         };
@@ -180,8 +201,11 @@ impl Service {
         note(What::Weight, &from.weight.to_string(), &to.weight.to_string(), change);
         note(What::Route, routed(from.routed), routed(to.routed), &backend.route_change());
         note(What::Health, from.health.word(), to.health.word(), &backend.health_change);
+        let paused = backend.paused.as_ref().unwrap_or(change);
+        note(What::Checks, checks(from.paused), checks(to.paused), paused);
+        note(What::Agent, &from.agent.words(), &to.agent.words(), &backend.agent.change);
         note(What::Passive, from.passive.word(), to.passive.word(), &backend.passive.change);
-        note(What::Rotation, rotation(from.in_rotation), rotation(to.in_rotation), &backend.standing().change);
+        note(What::Rotation, rotation(from.in_rotation), rotation(to.in_rotation), &self.standing(backend).change);
     }
 
     fn event(&self, what: What, backend: Option<&String>, from: &str, to: &str, change: &Change) -> Event {
@@ -189,6 +213,10 @@ impl Service {
         let (service, backend) = (Some(self.spec.name.clone()), backend.cloned());
         Event { at, what, service, backend, from: from.into(), to: to.into(), actor, cause }
     }
+}
+
+fn checks(paused: bool) -> &'static str {
+    if paused { "paused" } else { "running" }
 }
 
 fn routed(routed: bool) -> &'static str {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Admin, Held, Model, Service};
+use super::{Admin, Change, Held, Model, Service};
 use crate::config::{self, document};
 
 /// The changes of every service.
@@ -46,6 +46,9 @@ pub struct Override {
     /// When that ends by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin_until: Option<Timestamp>,
+    /// Who paused its checks, if they are paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Change>,
 }
 
 /// What can be said of a backend in the file.
@@ -56,6 +59,19 @@ pub struct Entry {
     pub address: SocketAddr,
     /// Share of new flows.
     pub weight: u16,
+    /// Where its check connects, when not where those of the others do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_port: Option<u16>,
+    /// Whether it serves only while no other does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backup: bool,
+}
+
+impl From<&config::Backend> for Entry {
+    fn from(backend: &config::Backend) -> Self {
+        let config::Backend { address, weight, health_port, backup, .. } = *backend;
+        Self { address, weight, health_port, backup }
+    }
 }
 
 impl Model {
@@ -82,16 +98,17 @@ impl Service {
     fn overrides(&self) -> BTreeMap<String, Override> {
         let mut changes = BTreeMap::new();
         for backend in self.file.iter().flat_map(|file| &file.backends) {
-            let file = Some(Entry { address: backend.address, weight: backend.weight });
+            let file = Some(Entry::from(backend));
             changes.insert(backend.name.clone(), Override { file, ..Override::default() });
         }
         for backend in &self.backends {
             let change: &mut Override = changes.entry(backend.name.clone()).or_default();
-            change.backend = Some(Entry { address: backend.address, weight: backend.weight.value });
+            change.backend = Some(Entry::from(&backend.as_config()));
+            change.paused = backend.paused.clone();
             change.admin = Some(backend.admin.clone()).filter(|admin| admin.value != Admin::Enabled);
             change.admin_until = backend.admin_until;
         }
-        changes.retain(|_, change| change.file != change.backend || change.admin.is_some());
+        changes.retain(|_, change| change.file != change.backend || change.admin.is_some() || change.paused.is_some());
         changes
     }
 }
@@ -151,7 +168,7 @@ impl Overrides {
         let changes = self.services.get(&spec.name).filter(|_| !superseded).unwrap_or(&NONE);
         let mut backends = Vec::new();
         for backend in &spec.backends {
-            let file = Entry { address: backend.address, weight: backend.weight };
+            let file = Entry::from(backend);
             let change = changes.get(&backend.name);
             let kept = change.filter(|change| change.file == Some(file));
             let Some(entry) = kept.map_or(Some(file), |change| change.backend) else { continue };
@@ -170,5 +187,6 @@ impl Overrides {
 }
 
 fn named(name: &str, entry: Entry) -> config::Backend {
-    config::Backend { name: name.to_owned(), address: entry.address, weight: entry.weight }
+    let Entry { address, weight, health_port, backup } = entry;
+    config::Backend { health_port, backup, ..config::Backend::new(name, address, weight) }
 }

@@ -18,6 +18,8 @@ pub(super) fn service(weights: &[u16]) -> config::Service {
         algorithm: Default::default(),
         forward: Default::default(),
         min_healthy: 1,
+        fail: Default::default(),
+        slow_start: None,
         health: HealthCheck {
             probe: Probe::Tcp,
             interval: Duration::from_secs(2),
@@ -25,31 +27,39 @@ pub(super) fn service(weights: &[u16]) -> config::Service {
             rise: 2,
             fall: 3,
             port: None,
+            fast_interval: None,
+            jitter: 0,
         },
         backends: weights.iter().enumerate().map(|(index, weight)| entry_of(index, *weight)).collect(),
     }
 }
 
-fn entry_of(index: usize, weight: u16) -> config::Backend {
+pub(super) fn entry_of(index: usize, weight: u16) -> config::Backend {
     let name = char::from(b'a' + u8::try_from(index).unwrap()).to_string();
-    config::Backend { name, address: address(index), weight }
+    config::Backend::new(name, address(index), weight)
 }
 
 fn address(index: usize) -> SocketAddr {
     format!("10.0.0.{}:80", index + 1).parse().unwrap()
 }
 
-fn hop() -> NextHop {
+pub(super) fn hop() -> NextHop {
     NextHop { ifindex: 2, source: "10.0.0.254".parse().unwrap(), source_mac: [2; 6], mac: [4; 6] }
 }
 
-fn routes(model: &Model) -> HashMap<IpAddr, Result<NextHop, String>> {
+pub(super) fn routes(model: &Model) -> HashMap<IpAddr, Result<NextHop, String>> {
     model.addresses().into_iter().map(|address| (address, Ok(hop()))).collect()
 }
 
 /// Every backend of the file up and resolved at second 10.
 pub(super) fn serving(weights: &[u16]) -> Model {
-    let mut model = Model::new(&[service(weights)], &Overrides::default(), at(0));
+    serving_of(service(weights))
+}
+
+/// The same of another service.
+pub(super) fn serving_of(service: config::Service) -> Model {
+    let weights: Vec<u16> = service.backends.iter().map(|backend| backend.weight).collect();
+    let mut model = Model::new(&[service], &Overrides::default(), at(0));
     model.resolve(&routes(&model), at(10));
     for index in 0..weights.len() {
         let name = entry_of(index, 1).name;
@@ -58,20 +68,20 @@ pub(super) fn serving(weights: &[u16]) -> Model {
     model
 }
 
-fn backend<'a>(model: &'a Model, name: &str) -> &'a Backend {
+pub(super) fn backend<'a>(model: &'a Model, name: &str) -> &'a Backend {
     model.services["web"].backends.iter().find(|backend| backend.name == name).unwrap()
 }
 
-fn admin(admin: Admin) -> AdminChange {
+pub(super) fn admin(admin: Admin) -> AdminChange {
     AdminChange { admin: Some(admin), ..AdminChange::default() }
 }
 
-fn weight(weight: u16) -> AdminChange {
+pub(super) fn weight(weight: u16) -> AdminChange {
     AdminChange { weight: Some(weight), ..AdminChange::default() }
 }
 
-fn standing(model: &Model, name: &str) -> (bool, i64, String) {
-    let standing = backend(model, name).standing();
+pub(super) fn standing(model: &Model, name: &str) -> (bool, i64, String) {
+    let standing = model.services["web"].standing(backend(model, name));
     (standing.in_rotation, standing.change.at.as_second(), standing.change.cause)
 }
 
@@ -103,7 +113,7 @@ fn a_backend_is_in_rotation_when_every_cause_agrees() {
         steps.iter().for_each(|step| step(&mut model));
         let (in_rotation, since, cause) = standing(&model, "a");
         assert_eq!((in_rotation, since, cause.as_str()), expected);
-        assert_eq!(model.plan().services[0].backends[0].in_rotation, in_rotation);
+        assert_eq!(model.plan(at(100)).services[0].backends[0].in_rotation, in_rotation);
     };
     check(&[], (true, 10, "connected"));
     check(&[down], (false, 20, "connection refused"));
@@ -129,7 +139,7 @@ fn a_backend_is_in_rotation_when_every_cause_agrees() {
 }
 
 /// "a health up->down (uid 0)": what happened, in short.
-fn told(events: &[Event]) -> Vec<String> {
+pub(super) fn told(events: &[Event]) -> Vec<String> {
     let told = |event: &Event| {
         let subject = event.backend.as_deref().or(event.service.as_deref()).unwrap_or("lb");
         format!("{subject} {} {}->{} ({})", event.what.word(), event.from, event.to, event.actor)
@@ -297,7 +307,7 @@ fn what_is_unknown_taken_or_unfit_is_rejected() {
     };
     let mut model = serving(&[1, 1]);
     let mut add = |service: &str, name: &str, address: &str| {
-        let new = config::Backend { name: name.into(), address: address.parse().unwrap(), weight: 1 };
+        let new = config::Backend::new(name, address.parse().unwrap(), 1);
         rejected(model.add(service, new, "uid 0", at(20)))
     };
     assert_eq!(add("wbe", "c", "10.0.0.3:80"), "not found: there is no service \"wbe\"; the services are web");

@@ -1,55 +1,96 @@
-//! The http check: GET is answered with a wanted status. Redirections count as they are, none is followed.
+//! The http and https checks: GET is answered with a wanted status and, if so configured, with a wanted text.
+//! Redirections count as they are, none is followed.
 
-use std::{error::Error as _, net::SocketAddr};
+use std::{error::Error as _, net::SocketAddr, sync::Arc};
 
-use http_body_util::Empty;
+use http_body_util::{BodyExt as _, Empty};
 use hyper::{
-    Request,
-    body::Bytes,
+    Request, Response,
+    body::{Bytes, Incoming},
     client::conn::http1,
     header::{CONNECTION, HOST, USER_AGENT},
 };
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
 
-use crate::config::StatusRanges;
+use super::tls;
+use crate::config::{HttpCheck, TlsCheck};
 
-pub(super) async fn probe(address: SocketAddr, path: &str, expect: &StatusRanges) -> Result<String, String> {
+/// How much of a body is searched.
+const BODY: usize = 64 * 1024;
+
+pub(super) async fn probe(
+    address: SocketAddr,
+    check: &HttpCheck,
+    tls: Option<(&TlsCheck, Arc<ClientConfig>)>,
+) -> Result<String, String> {
     let stream = TcpStream::connect(address).await.map_err(|error| super::describe(&error))?;
-    let status = get(stream, address, path).await.map_err(|error| describe(&error))?;
-    if expect.contains(status) {
-        Ok(format!("HTTP {status}"))
-    } else {
-        Err(format!("HTTP {status}, expected {expect}"))
+    let answer = match tls {
+        None => get(stream, address, check).await,
+        Some((settings, client)) => {
+            let stream = tls::connect(stream, address, check.host.as_deref(), settings, client).await?;
+            get(stream, address, check).await
+        }
+    };
+    let (status, body) = answer.map_err(|error| describe(&error))?;
+    let expect = &check.expect;
+    if !expect.contains(status) {
+        return Err(format!("HTTP {status}, expected {expect}"));
+    }
+    match &check.body {
+        Some(text) if !contains(&body, text.as_bytes()) => Err(format!("HTTP {status}, but no {text:?} in the answer")),
+        _ => Ok(format!("HTTP {status}")),
     }
 }
 
-/// The status of the answer; the body is left unread.
+/// The status of the answer and, when it is looked at, the body.
 async fn get(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    host: SocketAddr,
-    path: &str,
-) -> hyper::Result<u16> {
-    let request = Request::get(path)
-        .header(HOST, host.to_string())
+    address: SocketAddr,
+    check: &HttpCheck,
+) -> hyper::Result<(u16, Vec<u8>)> {
+    let host = check.host.clone().unwrap_or_else(|| address.to_string());
+    let request = Request::get(&check.path)
+        .header(HOST, host)
         .header(USER_AGENT, concat!("lb/", env!("CARGO_PKG_VERSION"), " (health check)"))
         .header(CONNECTION, "close")
         .body(Empty::<Bytes>::new())
-        .expect("the path was checked with the configuration");
+        .expect("path and host were checked with the configuration");
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let answer = sender.send_request(request);
+    let answer = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status().as_u16();
+        let body = if check.body.is_some() { beginning(response).await? } else { Vec::new() };
+        Ok((status, body))
+    };
     tokio::pin!(answer, connection);
     tokio::select! {
         biased;
-        answer = &mut answer => Ok(answer?.status().as_u16()),
+        answer = &mut answer => answer,
         closed = &mut connection => {
             closed?;
-            Ok(answer.await?.status().as_u16())
+            answer.await
         }
     }
+}
+
+async fn beginning(mut response: Response<Incoming>) -> hyper::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    while body.len() < BODY {
+        let Some(frame) = response.frame().await else { break };
+        if let Ok(data) = frame?.into_data() {
+            body.extend_from_slice(&data);
+        }
+    }
+    Ok(body)
+}
+
+fn contains(body: &[u8], text: &[u8]) -> bool {
+    body.windows(text.len()).any(|window| window == text)
 }
 
 fn describe(error: &hyper::Error) -> String {

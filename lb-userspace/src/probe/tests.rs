@@ -6,7 +6,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::config::StatusRanges;
+use crate::config::{HttpCheck, TlsCheck};
 
 /// What a server does with a connection.
 #[derive(Clone, Copy)]
@@ -53,11 +53,28 @@ async fn start(server: Server) -> SocketAddr {
 
 fn check_of(probe: Probe) -> HealthCheck {
     let (interval, timeout) = (Duration::from_millis(10), Duration::from_millis(200));
-    HealthCheck { probe, interval, timeout, rise: 1, fall: 1, port: None }
+    HealthCheck { probe, interval, timeout, rise: 1, fall: 1, port: None, fast_interval: None, jitter: 0 }
+}
+
+fn target(address: SocketAddr, probe: Probe) -> Target {
+    let tls = match &probe {
+        Probe::Https(_, tls) => Some(tls::Settings::default().of(tls)),
+        _ => None,
+    };
+    Target { address, check: check_of(probe), tls }
+}
+
+fn http_check() -> HttpCheck {
+    HttpCheck { path: "/health?x=1".into(), ..HttpCheck::default() }
 }
 
 fn http() -> Probe {
-    Probe::Http { path: "/health?x=1".into(), expect: StatusRanges::default() }
+    Probe::Http(http_check())
+}
+
+/// Asks for a text in the answer.
+fn with_body(text: &str) -> Probe {
+    Probe::Http(HttpCheck { body: Some(text.into()), ..http_check() })
 }
 
 #[tokio::test]
@@ -68,6 +85,19 @@ async fn a_probe_passes_only_on_a_wanted_answer() {
         (Server::Says("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nno"), http(), true, "HTTP 200 in "),
         (Server::Says("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"), http(), false, "HTTP 500, expected 200-399"),
         (Server::Says("SSH-2.0-OpenSSH_9.2\r\n"), http(), false, "not HTTP"),
+        (Server::Says("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nall's o"), with_body("all's o"), true, "HTTP 200"),
+        (
+            Server::Says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno"),
+            with_body("yes"),
+            false,
+            "no \"yes\" in the answer",
+        ),
+        (
+            Server::Says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nye \r\n2\r\nes\r\n0\r\n\r\n"),
+            with_body("ye es"),
+            true,
+            "HTTP 200",
+        ),
         (Server::HangsUp, http(), false, "connection "),
         (Server::IsSilent, http(), false, "no answer within 200ms"),
         (Server::IsGone, http(), false, "connection refused"),
@@ -75,7 +105,7 @@ async fn a_probe_passes_only_on_a_wanted_answer() {
         (Server::IsGone, Probe::Tcp, false, "connection refused"),
     ] {
         let address = start(server).await;
-        let result = check(address, &check_of(probe.clone())).await;
+        let (result, _) = target(address, probe.clone()).check().await;
         let (Ok(seen) | Err(seen)) = &result;
         assert!(result.is_ok() == passes && seen.contains(says), "{probe:?}: {result:?}");
     }
@@ -91,12 +121,11 @@ async fn checks_follow_the_model() {
         algorithm: Default::default(),
         forward: Default::default(),
         min_healthy: 1,
+        fail: Default::default(),
+        slow_start: None,
         // The addresses are of the documentation; the checks go where the server is.
         health: check_of(Probe::Tcp),
-        backends: backends
-            .iter()
-            .map(|name| crate::config::Backend { name: (*name).into(), address, weight: 1 })
-            .collect(),
+        backends: backends.iter().map(|name| crate::config::Backend::new(*name, address, 1)).collect(),
     };
     let model = |backends: &[&str]| {
         Model::new(&[service(backends)], &crate::model::Overrides::default(), jiff::Timestamp::UNIX_EPOCH)
@@ -106,13 +135,13 @@ async fn checks_follow_the_model() {
     probes.follow(&model(&["a"]));
     let report = reports.recv().await.unwrap();
     assert_eq!((report.key.1.as_str(), report.result.is_ok()), ("a", true));
-    assert!(probes.is_current(&report));
+    assert!(probes.hear(&report));
     let first = report.generation;
     probes.follow(&model(&["a", "b"]));
-    assert!(probes.is_current(&report), "a goes on undisturbed");
+    assert!(probes.hear(&report), "a goes on undisturbed");
     while reports.recv().await.unwrap().key.1 != "b" {}
     probes.follow(&model(&["b"]));
-    assert!(!probes.is_current(&report), "a is not checked any more");
+    assert!(!probes.hear(&report), "a is not checked any more");
     while reports.try_recv().is_ok() {}
     for _ in 0..5 {
         assert_eq!(reports.recv().await.unwrap().key.1, "b");
@@ -120,9 +149,159 @@ async fn checks_follow_the_model() {
     probes.follow(&model(&["a", "b"]));
     let again = loop {
         let report = reports.recv().await.unwrap();
-        if report.key.1 == "a" && probes.is_current(&report) {
+        if report.key.1 == "a" && probes.hear(&report) {
             break report;
         }
     };
     assert_ne!(again.generation, first);
+}
+
+#[tokio::test]
+async fn the_host_header_is_the_configured_one() {
+    for (host, expected) in [(Some("web.example"), "web.example".to_owned()), (None, String::new())] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let probe = Probe::Http(HttpCheck { host: host.map(str::to_owned), ..http_check() });
+        let target = target(address, probe);
+        let (_, request) = tokio::join!(target.check(), async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 1024];
+            let length = stream.read(&mut request).await.unwrap();
+            String::from_utf8(request[..length].to_vec()).unwrap()
+        });
+        let expected = if expected.is_empty() { address.to_string() } else { expected };
+        assert!(request.contains(&format!("host: {expected}\r\n")), "{request}");
+    }
+}
+
+#[tokio::test]
+async fn an_agent_is_asked_and_believed() {
+    let check = async |said: &'static str| {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let target = target(address, Probe::Agent { send: "hi\n".into() });
+        let (answer, ()) = tokio::join!(target.check(), async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut greeting = [0; 3];
+            stream.read_exact(&mut greeting).await.unwrap();
+            assert_eq!(&greeting, b"hi\n");
+            stream.write_all(said.as_bytes()).await.unwrap();
+        });
+        answer
+    };
+    let (result, agent) = check("up drain 40%\n").await;
+    assert!(result.unwrap().contains("the agent says \"up drain 40%\""));
+    assert_eq!(agent, Agent { mode: Some(crate::model::AgentMode::Drain), percent: Some(40) });
+    let (result, agent) = check("down # disk full\r\n").await;
+    assert!(result.unwrap_err().contains("the agent says down: disk full"));
+    assert_eq!(agent, Agent::default());
+    assert!(check("").await.0.unwrap_err().contains("the agent says nothing"));
+}
+
+/// A server that shows the certificate of web.example, signed by the test authority, and answers 200.
+async fn tls_server() -> SocketAddr {
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+    let certificates = vec![CertificateDer::from_pem_slice(include_bytes!("tests/server.pem")).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("tests/server.key.pem")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = builder.with_no_client_auth().with_single_cert(certificates, key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            // A client that mistrusts us hangs up.
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut request = [0; 1024];
+            let length = stream.read(&mut request).await.unwrap();
+            assert!(request[..length].starts_with(b"GET /health"));
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+            let _ = stream.shutdown().await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_server_is_who_its_certificate_says_unless_that_is_waived() {
+    let address = tls_server().await;
+    let authority = || Some(concat!(env!("CARGO_MANIFEST_DIR"), "/src/probe/tests/ca.pem").into());
+    let named = |name: &str| Some(name.to_owned());
+    let good = TlsCheck { server_name: named("web.example"), ca_file: authority(), insecure_skip_verify: false };
+    let other = TlsCheck { server_name: named("other.example"), ..good.clone() };
+    let by_address = TlsCheck { server_name: None, ..good.clone() };
+    let unknown = TlsCheck { ca_file: Some("/nonexistent/ca.pem".into()), ..good.clone() };
+    let waived = TlsCheck { insecure_skip_verify: true, ca_file: None, ..other.clone() };
+    let by_host = HttpCheck { host: Some("web.example:443".into()), body: Some("ok".into()), ..http_check() };
+    for (http, tls, passes, says) in [
+        (http_check(), good, true, "HTTP 200"),
+        (by_host, by_address.clone(), true, "HTTP 200"),
+        (http_check(), other, false, "not valid for name \"other.example\""),
+        (http_check(), by_address, false, "not valid for"),
+        (http_check(), unknown, false, "/nonexistent/ca.pem"),
+        (http_check(), waived, true, "HTTP 200"),
+    ] {
+        let (result, _) = target(address, Probe::Https(http, tls.clone())).check().await;
+        let (Ok(seen) | Err(seen)) = &result;
+        assert!(result.is_ok() == passes && seen.contains(says), "{tls:?}: {result:?}");
+    }
+    let (result, _) =
+        target(start(Server::IsSilent).await, Probe::Https(http_check(), TlsCheck::default())).check().await;
+    assert!(result.unwrap_err().contains("within 200ms"));
+}
+
+#[tokio::test]
+async fn an_authority_of_the_system_is_needed_when_no_other_is_named() {
+    let address = tls_server().await;
+    let stranger = TlsCheck { server_name: Some("web.example".into()), ..TlsCheck::default() };
+    let (result, _) = target(address, Probe::Https(http_check(), stranger)).check().await;
+    assert!(result.is_err(), "the test authority is not of the system: {result:?}");
+}
+
+#[test]
+fn intervals_are_spread_around_their_length() {
+    let second = Duration::from_secs(1);
+    assert_eq!(spread(second, 0), second);
+    let lengths: Vec<f64> = (0..1000).map(|_| spread(second, 10).as_secs_f64()).collect();
+    assert!(lengths.iter().all(|length| (0.9..=1.1).contains(length)));
+    assert!(lengths.iter().any(|length| *length < 0.95) && lengths.iter().any(|length| *length > 1.05));
+}
+
+#[tokio::test]
+async fn checks_that_have_stopped_are_started_again() {
+    let address = start(Server::IsSilent).await;
+    let (sender, mut reports) = mpsc::channel(64);
+    let mut probes = Probes::new(sender);
+    let key = Arc::new(("web".to_owned(), "a".to_owned()));
+    probes.start(Arc::clone(&key), target(address, Probe::Tcp), Machine::default());
+    let report = reports.recv().await.unwrap();
+    assert!(probes.hear(&report));
+    probes.running[&key].task.abort();
+    while reports.try_recv().is_ok() {}
+    let later = Instant::now() + GRACE + Duration::from_secs(1);
+    assert_eq!(probes.pulse(Instant::now()), Pulse { running: 1, overdue: 0, restarted: 0 });
+    assert_eq!(probes.pulse(later), Pulse { running: 1, overdue: 1, restarted: 0 });
+    assert_eq!(probes.revive(later), [Arc::clone(&key)]);
+    assert_eq!(probes.pulse(Instant::now()), Pulse { running: 1, overdue: 0, restarted: 1 });
+    while !probes.hear(&reports.recv().await.unwrap()) {}
+}
+
+#[tokio::test]
+async fn a_change_in_the_making_is_checked_faster() {
+    let gone = start(Server::IsGone).await;
+    let mut target = target(gone, Probe::Tcp);
+    target.check.fall = 3;
+    target.check.interval = Duration::from_secs(3600);
+    target.check.fast_interval = Some(Duration::from_millis(1));
+    let (sender, mut reports) = mpsc::channel(64);
+    let mut probes = Probes::new(sender);
+    probes.start(Arc::new(("web".into(), "a".into())), target, Machine::new(crate::health::Health::Up));
+    for _ in 0..3 {
+        let report = time::timeout(Duration::from_secs(10), reports.recv()).await.expect("it does not wait an hour");
+        assert!(report.unwrap().result.is_err());
+    }
+    // Down by now: nothing is in the making any more.
+    assert!(time::timeout(Duration::from_millis(100), reports.recv()).await.is_err());
 }

@@ -31,7 +31,7 @@ fn model(serving: usize) -> Model {
 #[test]
 fn the_verdict_counts_backends_in_rotation() {
     for (serving, verdict) in [(2, Verdict::Ok), (1, Verdict::Degraded), (0, Verdict::Down)] {
-        let status = of(&model(serving), &Snapshot::default()).remove(0);
+        let status = of(&model(serving), &Snapshot::default(), Timestamp::UNIX_EPOCH).remove(0);
         assert_eq!((status.verdict, status.in_rotation, status.total), (verdict, serving, 2));
     }
 }
@@ -41,7 +41,7 @@ fn a_service_without_backends_is_down() -> Result<(), Rejection> {
     let mut model = model(2);
     model.remove("web", "web-01", true)?;
     model.remove("web", "web-02", true)?;
-    let status = of(&model, &Snapshot::default()).remove(0);
+    let status = of(&model, &Snapshot::default(), Timestamp::UNIX_EPOCH).remove(0);
     assert_eq!((status.verdict, status.total), (Verdict::Down, 0));
     Ok(())
 }
@@ -66,10 +66,11 @@ fn the_json_is_as_documented() {
         // The second is another server of that name: its counters are not web-02's.
         backends: vec![counters("web-01", "10.0.0.11:80"), counters("web-02", "10.0.0.99:80")],
     });
-    let found = serde_json::to_value(of(&model(1), &snapshot)).unwrap();
+    let found = serde_json::to_value(of(&model(1), &snapshot, Timestamp::UNIX_EPOCH)).unwrap();
     let expected = serde_json::json!([{
         "name": "web", "listen": "203.0.113.10:80", "protocol": "tcp", "algorithm": "round-robin", "forward": "nat",
         "verdict": "degraded", "in_rotation": 1, "total": 2,
+        "min_healthy": 1, "fail": "closed", "fails_open": false,
         "backends": [{
             "name": "web-01", "address": "10.0.0.11:80", "in_rotation": true, "admin": "enabled", "health": "up",
             "passive": "ok", "weight": 1, "since": "2026-02-26T14:11:00Z", "cause": "HTTP 200",

@@ -34,7 +34,7 @@ fn a_service_comes_changes_and_goes_and_all_of_it_survives_a_restart() {
     assert_eq!(again.overrides(), model.overrides());
     let [api, web] = &again.as_config()[..] else { panic!("there are two") };
     assert_eq!((api.listen.port(), api.backends[0].weight), (443, 2));
-    assert_eq!(api.health.probe, config::Probe::Http { path: "/up".into(), expect: Default::default() });
+    assert_eq!(api.health.probe, config::Probe::Http(config::HttpCheck { path: "/up".into(), ..Default::default() }));
     assert_eq!((web.algorithm, web.health.rise, web.health.fall), (crate::plan::Algorithm::Maglev, 9, 3));
 
     model.remove_service("api", true).unwrap();
@@ -102,7 +102,7 @@ fn what_makes_no_sense_is_rejected_and_changes_nothing() {
     check(&set(json!({"algorithm": "best"})), "unknown value `best`");
     check(&set(json!({"algorithm": 3})), "algorithm = 3: wanted string or table");
     check(&set(json!({"health": {"interval": "soon"}})), "interval = \"soon\": \"soon\" is not a duration");
-    check(&set(json!({"health": {"path": "/x"}})), "only a check with");
+    check(&set(json!({"health": {"path": "/x"}})), "only a check with type = \"http\"");
     check(&set(json!({"listen": "10.0.0.1:80"})), "is where the service itself listens");
     check(&set(json!({"listen": null})), "the key `listen` is missing");
     check(&set(json!({"backend": []})), "one by one");

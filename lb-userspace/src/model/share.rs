@@ -1,0 +1,94 @@
+//! Which share of new flows each backend gets by now: its weight, less what its agent takes off, and growing while it
+//! starts slowly.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Backend, Service, event::Moment};
+use crate::plan::{BackendPlan, MAX_WEIGHT};
+
+/// What a weight of one is divided into when a backend takes less than its share.
+const PARTS: u16 = 100;
+
+impl Service {
+    /// The backends as the packet path has them. Only the ratio of their weights counts: when one takes less than its
+    /// weight, all are multiplied so that less can be said.
+    pub(super) fn plan(&self, now: Timestamp) -> Vec<BackendPlan> {
+        let whole = self.backends.iter().all(|backend| self.share(backend, now) >= 1.0);
+        let most = self.backends.iter().map(|backend| backend.weight.value).max().unwrap_or(1).max(1);
+        let parts = if whole { 1 } else { PARTS.min(MAX_WEIGHT / most).max(1) };
+        let (stand_by, open) = (self.primary_serves(), self.fails_open());
+        let plan = |backend: &Backend| {
+            let serves = backend.is_fit() && !(backend.backup && stand_by);
+            let weight = part(backend.weight.value, parts, self.share(backend, now));
+            backend.plan(weight, serves || open && backend.is_reachable())
+        };
+        self.backends.iter().map(plan).collect()
+    }
+
+    /// What a backend gets of its weight: 1 is all of it.
+    pub fn share(&self, backend: &Backend, now: Timestamp) -> f64 {
+        let agent = f64::from(backend.agent.value.percent) / 100.0;
+        let grown = match (backend.joined, self.spec.slow_start) {
+            (Some(joined), Some(period)) => {
+                let passed = now.duration_since(joined).max(SignedDuration::ZERO);
+                (passed.as_secs_f64() / period.as_secs_f64()).min(1.0)
+            }
+            _ => 1.0,
+        };
+        agent * grown
+    }
+
+    /// Has those grow slowly that serve and did not, when others served. Where nobody did, there is nobody to spare it.
+    pub(super) fn start_slowly(&mut self, before: &Moment, now: Timestamp) {
+        if self.spec.slow_start.is_none() || !before.anybody_serves() {
+            return;
+        }
+        let after = self.moment();
+        for backend in &mut self.backends {
+            if after.serves(&backend.name) && !before.serves(&backend.name) {
+                backend.joined = Some(now);
+            }
+        }
+    }
+
+    /// Ends what is over.
+    pub(super) fn end_slow_starts(&mut self, now: Timestamp) {
+        let period = self.spec.slow_start.unwrap_or_default();
+        for backend in &mut self.backends {
+            backend
+                .joined
+                .take_if(|joined| now.duration_since(*joined) >= period.try_into().unwrap_or(SignedDuration::MAX));
+        }
+    }
+
+    pub(super) fn is_growing(&self) -> bool {
+        self.backends.iter().any(|backend| backend.joined.is_some())
+    }
+}
+
+/// A share of a weight in parts. Whoever is to get anything gets something.
+fn part(weight: u16, parts: u16, share: f64) -> u16 {
+    let whole = f64::from(weight) * f64::from(parts);
+    let least = f64::from(weight.min(1));
+    // Between two whole numbers of 16 bits.
+    (whole * share).round().clamp(least, whole.max(least)) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_never_more_than_the_weight_and_never_nothing() {
+        for (weight, parts, share, expected) in [
+            (1, 1, 1.0, 1),
+            (3, 100, 0.5, 150),
+            (1, 100, 0.0, 1),
+            (1, 100, 0.001, 1),
+            (0, 100, 1.0, 0),
+            (2, 100, 1.0, 200),
+        ] {
+            assert_eq!(part(weight, parts, share), expected, "{weight} x {parts} x {share}");
+        }
+    }
+}
