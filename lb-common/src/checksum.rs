@@ -21,10 +21,28 @@ impl Change {
         Self(self.0 + u64::from(!old) + u64::from(new))
     }
 
+    /// Both changes.
+    #[inline(always)]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
     /// The checksum field after the change. Never 0xffff where a computation from scratch would give 0x0000.
     #[inline(always)]
     pub fn apply(self, check: [u8; 2]) -> [u8; 2] {
         (!fold(self.0 + u64::from(!u16::from_ne_bytes(check)))).to_ne_bytes()
+    }
+
+    /// The same for UDP, where 0x0000 says that there is none, and a sum that comes out so is sent as 0xffff (RFC 768).
+    #[inline(always)]
+    pub fn apply_udp(self, check: [u8; 2]) -> [u8; 2] {
+        match check {
+            [0, 0] => [0, 0],
+            check => match self.apply(check) {
+                [0, 0] => [0xff, 0xff],
+                check => check,
+            },
+        }
     }
 }
 
@@ -71,9 +89,9 @@ mod tests {
         }
 
         #[test]
-        fn incremental_equals_recomputed_over_ipv6(old: [u32; 4], new: [u32; 4], rest: u16) {
+        fn incremental_equals_recomputed_over_ipv6(old: [u64; 2], new: [u64; 2], rest: u16) {
             prop_assume!(rest != 0);
-            let sum = |words: [u32; 4]| !fold(Address6(words).sum() + u64::from(rest));
+            let sum = |words: [u64; 2]| !fold(Address6(words).sum() + u64::from(rest));
             let change = Change::default().address(Address6(old), Address6(new));
             prop_assert_eq!(change.apply(sum(old).to_ne_bytes()), sum(new).to_ne_bytes());
         }

@@ -31,6 +31,18 @@ impl Ticks {
         Self((ns >> TICK_SHIFT) as u32 & TICK_MASK)
     }
 
+    /// Of its number.
+    #[inline(always)]
+    pub const fn of(number: u32) -> Self {
+        Self(number & TICK_MASK)
+    }
+
+    /// Its number, 24 bits.
+    #[inline(always)]
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+
     /// Ticks from `earlier` to here.
     #[inline(always)]
     pub const fn since(self, earlier: Self) -> u32 {
@@ -66,6 +78,28 @@ pub enum State {
     BackendClosed,
     /// Both did, or either sent a RST.
     Closed,
+    /// The backend answered the SYN.
+    Answered,
+    /// UDP: there is nothing to be opened.
+    Datagram,
+}
+
+impl State {
+    /// Of its number, of which only the four lowest bits count.
+    #[inline(always)]
+    pub const fn from_bits(bits: u32) -> Self {
+        match bits & 0xf {
+            0 => Self::Free,
+            1 => Self::Claimed,
+            2 => Self::Opening,
+            3 => Self::Established,
+            4 => Self::ClientClosed,
+            5 => Self::BackendClosed,
+            7 => Self::Answered,
+            8 => Self::Datagram,
+            _ => Self::Closed,
+        }
+    }
 }
 
 /// A flow in 64 bits: backend (20), source port towards it in wire order (16), state (4), last seen (24).
@@ -108,15 +142,7 @@ impl FlowWord {
     /// How far it has come.
     #[inline(always)]
     pub const fn state(self) -> State {
-        match self.0 >> Self::STATE & 0xf {
-            0 => State::Free,
-            1 => State::Claimed,
-            2 => State::Opening,
-            3 => State::Established,
-            4 => State::ClientClosed,
-            5 => State::BackendClosed,
-            _ => State::Closed,
-        }
+        State::from_bits((self.0 >> Self::STATE) as u32)
     }
 
     /// When its last packet came, to a tick.
@@ -127,11 +153,12 @@ impl FlowWord {
 
     /// Whether it is a flow that has not been idle for too long.
     #[inline(always)]
-    pub const fn is_live(self, now: Ticks, established_ticks: u32) -> bool {
+    pub const fn is_live(self, now: Ticks, config: &Config) -> bool {
         let timeout = match self.state() {
             State::Free | State::Claimed => return false,
-            State::Opening => OPENING_TICKS,
-            State::Established => established_ticks,
+            State::Opening | State::Answered => OPENING_TICKS,
+            State::Established => config.established_ticks,
+            State::Datagram => config.datagram_ticks,
             State::ClientClosed | State::BackendClosed => HALF_CLOSED_TICKS,
             State::Closed => CLOSED_TICKS,
         };
@@ -140,25 +167,26 @@ impl FlowWord {
 
     /// Whether its slot may be taken: nobody's, or idle for too long.
     #[inline(always)]
-    pub const fn is_free(self, now: Ticks, established_ticks: u32) -> bool {
-        !self.is_live(now, established_ticks) && (self.0 >> Self::STATE & 0xf) != State::Claimed as u64
+    pub const fn is_free(self, now: Ticks, config: &Config) -> bool {
+        !self.is_live(now, config) && (self.0 >> Self::STATE & 0xf) != State::Claimed as u64
     }
 
-    /// Whether its slot may be taken when there is no free one. An established flow's may not: a flood of SYNs only
-    /// pushes out other SYNs.
+    /// Whether its slot may be taken when there is no free one. That of an established connection may not: a flood of SYNs
+    /// only pushes out other SYNs.
     #[inline(always)]
     pub const fn yields(self) -> bool {
-        matches!(self.state(), State::Opening | State::Closed)
+        matches!(self.state(), State::Opening | State::Answered | State::Closed | State::Datagram)
     }
 
     /// After a packet from the client.
     #[inline(always)]
     pub const fn after_client(self, flags: Flags, now: Ticks) -> Self {
         let state = match self.state() {
-            _ if flags.rst => State::Closed,
-            State::BackendClosed if flags.fin => State::Closed,
-            State::Opening | State::Established if flags.fin => State::ClientClosed,
-            State::Opening if !flags.syn => State::Established,
+            _ if flags.rst() => State::Closed,
+            State::Datagram => State::Datagram,
+            State::BackendClosed if flags.fin() => State::Closed,
+            State::Opening | State::Answered | State::Established if flags.fin() => State::ClientClosed,
+            State::Opening | State::Answered if !flags.syn() => State::Established,
             state => state,
         };
         Self::new(self.backend(), self.port(), state, now)
@@ -168,9 +196,11 @@ impl FlowWord {
     #[inline(always)]
     pub const fn after_backend(self, flags: Flags, now: Ticks) -> Self {
         let state = match self.state() {
-            _ if flags.rst => State::Closed,
-            State::ClientClosed if flags.fin => State::Closed,
-            State::Opening | State::Established if flags.fin => State::BackendClosed,
+            _ if flags.rst() => State::Closed,
+            State::Datagram => State::Datagram,
+            State::ClientClosed if flags.fin() => State::Closed,
+            State::Opening | State::Answered | State::Established if flags.fin() => State::BackendClosed,
+            State::Opening if flags.syn() => State::Answered,
             state => state,
         };
         Self::new(self.backend(), self.port(), state, now)
@@ -191,7 +221,7 @@ impl Key {
     pub fn new(config: &Config, family: u8, client: AddressWords, port: Be16, service: u32) -> Self {
         let rest = u32::from(port.raw()) << 16 | service;
         let tag = if family == 4 {
-            u64::from(client[0]) << 32 | u64::from(rest)
+            client[0] << 32 | u64::from(rest)
         } else {
             hash::nh(&config.tag_key, client, rest) & !0xffff | u64::from(service)
         };
@@ -205,22 +235,31 @@ impl Key {
     }
 }
 
-/// The flow's slot, and its word; the flow may be dead.
+/// The flow's word; the flow may be dead.
+///
+/// Not its slot: pointers to eight different slots would be eight different states to the verifier, and each would go
+/// through all that follows.
 #[inline(always)]
-pub fn find<'t, T: Tables>(tables: &'t T, key: &Key) -> Option<(&'t FlowSlot, FlowWord)> {
+pub fn find<T: Tables>(tables: &T, key: &Key) -> Option<FlowWord> {
+    locate(tables, key).map(|(_, word)| word)
+}
+
+/// The flow's slot and word.
+#[inline(always)]
+pub fn locate<'t, T: Tables>(tables: &'t T, key: &Key) -> Option<(&'t FlowSlot, FlowWord)> {
     let [first, second] = key.sets(tables.config());
     let set = tables.flow_set(first)?;
-    if let Some(found) = find_in(tables, set, key.tag) {
+    if let Some(found) = locate_in(tables, set, key.tag) {
         return Some(found);
     }
     if set.ways.iter().any(|slot| tables.load(&slot.word) == 0) {
         return None;
     }
-    find_in(tables, tables.flow_set(second)?, key.tag)
+    locate_in(tables, tables.flow_set(second)?, key.tag)
 }
 
 #[inline(always)]
-fn find_in<'t, T: Tables>(tables: &T, set: &'t FlowSet, tag: u64) -> Option<(&'t FlowSlot, FlowWord)> {
+fn locate_in<'t, T: Tables>(tables: &T, set: &'t FlowSet, tag: u64) -> Option<(&'t FlowSlot, FlowWord)> {
     for slot in &set.ways {
         if tables.load(&slot.tag) == tag {
             let word = FlowWord(tables.load(&slot.word));
@@ -240,7 +279,7 @@ pub fn insert<T: Tables>(tables: &T, key: &Key, word: FlowWord) -> Result<(), Dr
     let first = tables.flow_set(first).ok_or(DropReason::Internal)?;
     let second = tables.flow_set(second).ok_or(DropReason::Internal)?;
     let now = word.seen();
-    let free = |old: FlowWord| old.is_free(now, config.established_ticks);
+    let free = |old: FlowWord| old.is_free(now, config);
     if insert_in(tables, first, key.tag, word, free)
         || insert_in(tables, second, key.tag, word, free)
         || insert_in(tables, first, key.tag, word, FlowWord::yields)

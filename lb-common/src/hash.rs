@@ -18,7 +18,8 @@ pub const PUBLIC_KEY: Key = [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344,
 /// Hash of an address and 32 more bits.
 #[inline(always)]
 pub fn nh(key: &Key, address: AddressWords, rest: u32) -> u64 {
-    let [a, b, c, d] = address;
+    let [ab, cd] = address;
+    let (a, b, c, d) = (ab as u32, (ab >> 32) as u32, cd as u32, (cd >> 32) as u32);
     let mut sum = multiply(a.wrapping_add(key[0]), rest.wrapping_add(key[1]));
     // All zero for IPv4, whose hash is then one multiplication: known when compiled, for each family has its own code.
     if b | c | d != 0 {

@@ -8,16 +8,23 @@ use network_types::{
 };
 
 use crate::{
-    checksum::Change,
-    header::Header,
+    checksum::{Change, fold},
+    header::{Extension, FragmentHeader, Header},
+    packet::Packet,
     wire::{Address, Address4, Address6, Be16},
 };
 
 /// Offset of the IP header in an untagged frame.
 pub const L3: usize = size_of::<EthHdr>();
 
-/// IP protocol number of TCP.
+/// IP protocol numbers.
 pub const TCP: u8 = 6;
+/// IP protocol number of UDP.
+pub const UDP: u8 = 17;
+/// IP protocol number of IPv4 in IP.
+pub const IPV4: u8 = 4;
+/// IP protocol number of IPv6 in IP.
+pub const IPV6: u8 = 41;
 
 /// An IP header.
 pub trait Ip: Header {
@@ -27,9 +34,18 @@ pub trait Ip: Header {
     const ETHER_TYPE: Be16;
     /// 4 or 6.
     const FAMILY: u8;
+    /// Protocol number of this header inside another.
+    const ENCAPSULATED: u8;
+    /// Protocol number of this family's ICMP.
+    const ICMP: u8;
 
-    /// Offset in the frame of what follows the header; none where the header contradicts itself.
-    fn l4(&self) -> Option<usize>;
+    /// Whether the rare path looks at what follows the header.
+    fn is_rare(protocol: u8) -> bool;
+    /// Finds what is behind the header and its extensions; none where they contradict themselves or do not end.
+    fn walk(packet: &impl Packet) -> Option<Walk>;
+
+    /// Length of the header, IPv4 options included; none where the header contradicts itself.
+    fn length(&self) -> Option<usize>;
     /// Protocol number of what follows the header.
     fn protocol(&self) -> u8;
     /// Whether this is a fragment, and if so whether the first.
@@ -40,8 +56,31 @@ pub trait Ip: Header {
     fn destination(&self) -> Self::Address;
     /// Time to live or hop limit.
     fn hop_limit(&self) -> u8;
+    /// Sum of the header's words, options apart, as a checksum's operand.
+    fn sum(&self) -> u64;
+    /// Whether routers may not fragment it.
+    fn must_not_be_fragmented(&self) -> bool;
+    /// Bytes of header and payload.
+    fn total_length(&self) -> u16;
+    /// Writes a header without options, for `payload` bytes that start here.
+    fn start(&mut self, source: Self::Address, destination: Self::Address, payload: u16, protocol: u8, hops: u8);
+    /// Sets time to live or hop limit, header checksum included.
+    fn set_hop_limit(&mut self, hops: u8);
     /// Sets both addresses, takes one hop off the limit, and mends the header checksum. `change` is that of the addresses.
     fn forward(&mut self, source: Self::Address, destination: Self::Address, change: Change);
+}
+
+/// What is behind an IP header and its extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Walk {
+    /// Offset in the frame of the transport header.
+    pub l4: usize,
+    /// Its protocol.
+    pub protocol: u8,
+    /// Whether this is a fragment.
+    pub fragment: Fragment,
+    /// The identification that a packet's fragments share.
+    pub id: u32,
 }
 
 /// A packet's place among the fragments of a datagram.
@@ -59,11 +98,25 @@ impl Ip for Ipv4Hdr {
     type Address = Address4;
     const ETHER_TYPE: Be16 = Be16::new(0x0800);
     const FAMILY: u8 = 4;
+    const ENCAPSULATED: u8 = IPV4;
+    const ICMP: u8 = 1;
 
     #[inline(always)]
-    fn l4(&self) -> Option<usize> {
+    fn is_rare(protocol: u8) -> bool {
+        protocol == Self::ICMP
+    }
+
+    #[inline(always)]
+    fn walk(packet: &impl Packet) -> Option<Walk> {
+        let ip = packet.at::<Self>(L3)?;
+        let id = u32::from(u16::from_ne_bytes(ip.id));
+        Some(Walk { l4: L3 + ip.length()?, protocol: ip.proto, fragment: ip.fragment(), id })
+    }
+
+    #[inline(always)]
+    fn length(&self) -> Option<usize> {
         let length = usize::from(self.vihl & 0x0f) * 4;
-        (self.vihl >> 4 == Self::FAMILY && length >= size_of::<Self>()).then_some(L3 + length)
+        (self.vihl >> 4 == Self::FAMILY && length >= size_of::<Self>()).then_some(length)
     }
 
     #[inline(always)]
@@ -98,6 +151,54 @@ impl Ip for Ipv4Hdr {
     }
 
     #[inline(always)]
+    fn sum(&self) -> u64 {
+        let first = u16::from_ne_bytes([self.vihl, self.tos]);
+        let hops = u16::from_ne_bytes([self.ttl, self.proto]);
+        let [length, id, frags, check] = [self.tot_len, self.id, self.frags, self.check].map(u16::from_ne_bytes);
+        let [a, b, c, d] = [first, length, id, frags].map(u64::from);
+        a + b + c + d + u64::from(hops) + u64::from(check) + self.source().sum() + self.destination().sum()
+    }
+
+    #[inline(always)]
+    fn must_not_be_fragmented(&self) -> bool {
+        self.frags[0] & 0x40 != 0
+    }
+
+    #[inline(always)]
+    fn total_length(&self) -> u16 {
+        u16::from_be_bytes(self.tot_len)
+    }
+
+    #[inline(always)]
+    fn start(&mut self, source: Address4, destination: Address4, payload: u16, protocol: u8, hops: u8) {
+        let length = Be16::new(payload.wrapping_add(size_of::<Self>() as u16));
+        let dont_fragment = Be16::new(0x4000);
+        let first = u16::from_ne_bytes([0x45, 0]);
+        let hops_protocol = u16::from_ne_bytes([hops, protocol]);
+        let words = [first, length.raw(), dont_fragment.raw(), hops_protocol];
+        let [a, b, c, d] = words.map(u64::from);
+        *self = Self {
+            vihl: 0x45,
+            tos: 0,
+            tot_len: length.to_bytes(),
+            id: [0, 0],
+            frags: dont_fragment.to_bytes(),
+            ttl: hops,
+            proto: protocol,
+            check: (!fold(a + b + c + d + source.sum() + destination.sum())).to_ne_bytes(),
+            src_addr: source.0.to_ne_bytes(),
+            dst_addr: destination.0.to_ne_bytes(),
+        };
+    }
+
+    #[inline(always)]
+    fn set_hop_limit(&mut self, hops: u8) {
+        let before = u16::from_ne_bytes([self.ttl, self.proto]);
+        self.ttl = hops;
+        self.check = Change::default().word(before, u16::from_ne_bytes([self.ttl, self.proto])).apply(self.check);
+    }
+
+    #[inline(always)]
     fn forward(&mut self, source: Address4, destination: Address4, change: Change) {
         let before = u16::from_ne_bytes([self.ttl, self.proto]);
         self.ttl = self.ttl.wrapping_sub(1);
@@ -115,10 +216,56 @@ impl Ip for Ipv6Hdr {
     type Address = Address6;
     const ETHER_TYPE: Be16 = Be16::new(0x86dd);
     const FAMILY: u8 = 6;
+    const ENCAPSULATED: u8 = IPV6;
+    const ICMP: u8 = 58;
 
     #[inline(always)]
-    fn l4(&self) -> Option<usize> {
-        (self.vcf[0] >> 4 == Self::FAMILY).then_some(L3 + size_of::<Self>())
+    fn is_rare(protocol: u8) -> bool {
+        protocol == Self::ICMP || extension(protocol) || protocol == FRAGMENT
+    }
+
+    #[inline(always)]
+    fn walk(packet: &impl Packet) -> Option<Walk> {
+        let mut walk = Walk {
+            l4: L3 + size_of::<Self>(),
+            protocol: packet.at::<Self>(L3)?.next_hdr,
+            fragment: Fragment::Whole,
+            id: 0,
+        };
+        for _ in 0..MAX_EXTENSIONS {
+            if walk.protocol == FRAGMENT {
+                let header = packet.at::<FragmentHeader>(walk.l4)?;
+                let offset = u16::from_be_bytes(header.offset);
+                walk.protocol = header.next;
+                walk.fragment = match (offset >> 3, offset & 1) {
+                    // An atomic fragment (RFC 6946): whole, for all its header.
+                    (0, 0) => Fragment::Whole,
+                    (0, _) => Fragment::First,
+                    _ => Fragment::Later,
+                };
+                walk.id = u32::from_ne_bytes(header.id);
+                walk.l4 += size_of::<FragmentHeader>();
+                if walk.fragment == Fragment::Later {
+                    return Some(walk);
+                }
+            } else if extension(walk.protocol) {
+                let header = packet.at::<Extension>(walk.l4)?;
+                walk.protocol = header.next;
+                walk.l4 += (usize::from(header.length) + 1) * 8;
+                // A bound for the verifier, and for what can be in a frame's headers.
+                if walk.l4 > MAX_L4 {
+                    return None;
+                }
+            } else {
+                return Some(walk);
+            }
+        }
+        None
+    }
+
+    #[inline(always)]
+    fn length(&self) -> Option<usize> {
+        (self.vcf[0] >> 4 == Self::FAMILY).then_some(size_of::<Self>())
     }
 
     #[inline(always)]
@@ -147,6 +294,41 @@ impl Ip for Ipv6Hdr {
     }
 
     #[inline(always)]
+    fn sum(&self) -> u64 {
+        let hops = u16::from_ne_bytes([self.next_hdr, self.hop_limit]);
+        let first = u64::from(u32::from_ne_bytes(self.vcf));
+        let length = u64::from(u16::from_ne_bytes(self.payload_len));
+        first + length + u64::from(hops) + self.source().sum() + self.destination().sum()
+    }
+
+    #[inline(always)]
+    fn must_not_be_fragmented(&self) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn total_length(&self) -> u16 {
+        u16::from_be_bytes(self.payload_len).wrapping_add(size_of::<Self>() as u16)
+    }
+
+    #[inline(always)]
+    fn start(&mut self, source: Address6, destination: Address6, payload: u16, protocol: u8, hops: u8) {
+        *self = Self {
+            vcf: [0x60, 0, 0, 0],
+            payload_len: Be16::new(payload).to_bytes(),
+            next_hdr: protocol,
+            hop_limit: hops,
+            src_addr: bytemuck::cast(source.0),
+            dst_addr: bytemuck::cast(destination.0),
+        };
+    }
+
+    #[inline(always)]
+    fn set_hop_limit(&mut self, hops: u8) {
+        self.hop_limit = hops;
+    }
+
+    #[inline(always)]
     fn forward(&mut self, source: Address6, destination: Address6, _: Change) {
         self.hop_limit = self.hop_limit.wrapping_sub(1);
         self.src_addr = bytemuck::cast(source.0);
@@ -154,7 +336,20 @@ impl Ip for Ipv6Hdr {
     }
 }
 
+/// Next-header number of the fragment header.
+const FRAGMENT: u8 = 44;
+/// Extension headers that are followed, as many as Katran and Linux's own flow dissector care for, and some.
+const MAX_EXTENSIONS: usize = 6;
+/// How far from the start of the frame a transport header may be.
+const MAX_L4: usize = 1024;
+
+/// Whether it is an extension header that says its own length: hop-by-hop options, routing, destination options.
 #[inline(always)]
-fn words(bytes: [u8; 16]) -> [u32; 4] {
+fn extension(protocol: u8) -> bool {
+    matches!(protocol, 0 | 43 | 60)
+}
+
+#[inline(always)]
+fn words(bytes: [u8; 16]) -> [u64; 2] {
     bytemuck::cast(bytes)
 }

@@ -56,6 +56,10 @@ pub struct Config {
     pub nat_port_count: u16,
     /// Idle time after which an established flow is forgotten, in ticks of 2^29 ns.
     pub established_ticks: u32,
+    /// The same for UDP.
+    pub datagram_ticks: u32,
+    /// Slots of the fragment table less one; the number of slots is a power of two.
+    pub fragment_mask: u32,
     /// Key of the hash that picks a flow's sets.
     pub flow_key: hash::Key,
     /// Key of the hash that stands for an IPv6 address in a flow's key.
@@ -74,7 +78,8 @@ pub struct Service {
     pub address: AddressWords,
     /// The virtual port.
     pub port: Be16,
-    /// IP protocol number; 0 in a slot without a service.
+    /// IP protocol number; [`VIRTUAL_ADDRESS`] in the entry that every virtual address has once, with port 0; 0 in a slot
+    /// without a service.
     pub protocol: u8,
     /// 4 or 6.
     pub family: u8,
@@ -92,18 +97,35 @@ pub struct Service {
     pub unused: [u64; 4],
 }
 
+/// [`Service::protocol`] of the entry that says that an address is a virtual one.
+pub const VIRTUAL_ADDRESS: u8 = 255;
+
 /// Values of [`Service::algorithm`].
 pub mod algorithm {
     /// By turns.
     pub const ROUND_ROBIN: u8 = 0;
     /// Consistent hashing of the 5-tuple.
     pub const MAGLEV: u8 = 1;
+    /// Consistent hashing of the client's address.
+    pub const SOURCE_HASH: u8 = 2;
+    /// The one with the fewest open flows for its weight.
+    pub const LEAST_CONNECTIONS: u8 = 3;
+    /// The better of two at random.
+    pub const RANDOM_TWO: u8 = 4;
 }
 
 /// Values of [`Service::forward`].
 pub mod forward {
     /// Source and destination rewritten.
     pub const NAT: u8 = 0;
+    /// Destination rewritten; the front node is the backends' gateway.
+    pub const DNAT: u8 = 1;
+    /// MAC addresses rewritten; direct return.
+    pub const L2: u8 = 2;
+    /// IP in IP; direct return.
+    pub const IPIP: u8 = 3;
+    /// Generic UDP encapsulation; direct return.
+    pub const GUE: u8 = 4;
 }
 
 /// A segment of the ring space, whose words hold two backend indexes each: indexes in the order, or in the slots, that the algorithm wants.
@@ -147,8 +169,10 @@ pub struct Backend {
     pub nat_base: u32,
     /// The slot of its service.
     pub service: u32,
-    /// Its weight, for whoever reads the maps.
-    pub weight: u32,
+    /// The largest IP packet that gets to it; 0 where that is not known.
+    pub mtu: u16,
+    /// Its weight.
+    pub weight: u16,
 }
 
 /// Bits of [`Backend::flags`].
@@ -159,6 +183,8 @@ pub mod backend_flags {
     pub const HEALTHY: u16 = 2;
     /// It takes new flows.
     pub const IN_ROTATION: u16 = 4;
+    /// Its address is an IPv6 address.
+    pub const IPV6: u16 = 8;
 }
 
 /// Flows that share a cache line.
@@ -198,6 +224,22 @@ pub struct NatSlot {
 /// How packets leave towards a neighbour: destination and source MAC address, twelve bytes as in the frame, and in the
 /// last four the index of the interface.
 pub type Path = [u64; 2];
+
+/// The ports of a datagram whose fragments are under way: only the first of them has them.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct FragmentSlot {
+    /// Hash of addresses, protocol and identification; see [`crate::fragment`].
+    pub tag: AtomicU64,
+    /// [`crate::fragment::Note`].
+    pub note: AtomicU64,
+}
+
+/// Parts of the program that are only there when the plan needs them: bits of a constant of the program.
+pub mod features {
+    /// A service forwards by DNAT.
+    pub const DNAT: u32 = 1;
+}
 
 /// What one CPU did for one backend.
 #[repr(C, align(64))]

@@ -9,19 +9,28 @@
 
 pub mod bench;
 pub mod checksum;
+pub mod encap;
+pub mod event;
 pub mod flow;
+pub mod fragment;
 pub mod hash;
 pub mod header;
+pub mod icmp;
 pub mod ip;
 pub mod layout;
+pub mod mss;
 pub mod nat;
 pub mod packet;
 pub mod parse;
 pub mod pipeline;
+pub mod rare;
+pub mod reset;
+pub mod rewrite;
 pub mod schedule;
 pub mod service;
 pub mod tables;
 pub mod verdict;
+pub mod vlan;
 pub mod wire;
 
 #[cfg(any(test, feature = "host"))]

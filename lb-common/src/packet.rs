@@ -1,13 +1,26 @@
 //! The frame, as the pipeline sees it.
 
-use crate::header::{self, Header};
+use crate::{header::Header, mss};
 
 /// A frame whose headers are read and written in place.
-pub trait Packet {
+pub trait Packet: Sized {
     /// The header at `offset` bytes from the start of the frame; none where the frame ends before it does.
     fn at<T: Header>(&self, offset: usize) -> Option<&T>;
     /// Like [`at`](Self::at), to write.
     fn at_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T>;
+    /// Cuts `delta` bytes off the start of the frame, or puts as many in front where it is negative; false where there is no
+    /// room.
+    #[must_use]
+    fn adjust_head(&mut self, delta: i32) -> bool;
+    /// Adds `delta` bytes to the end of the frame, or cuts as many off where it is negative; false where there is no room.
+    #[must_use]
+    fn adjust_tail(&mut self, delta: i32) -> bool;
+    /// [`mss::clamp`], best effort.
+    #[inline(always)]
+    fn clamp_mss(&mut self, l4: usize, most: u16) {
+        // A SYN without the option stays as it is: the other side then assumes 536 bytes or less anyhow.
+        let _ = mss::clamp(self, l4, most);
+    }
     /// Length of the frame in bytes, Ethernet header included.
     fn len(&self) -> u64;
     /// The interface that the frame came in by.
@@ -16,32 +29,5 @@ pub trait Packet {
     /// Whether the frame has no byte at all.
     fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-}
-
-/// A frame in memory, for the host: 2-byte aligned, as [`Header`] asks.
-#[derive(Debug)]
-pub struct Frame<'a> {
-    /// From the Ethernet header on.
-    pub bytes: &'a mut [u8],
-    /// The interface that it came in by.
-    pub ingress_ifindex: u32,
-}
-
-impl Packet for Frame<'_> {
-    fn at<T: Header>(&self, offset: usize) -> Option<&T> {
-        header::from_bytes(self.bytes.get(offset..)?)
-    }
-
-    fn at_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T> {
-        header::from_bytes_mut(self.bytes.get_mut(offset..)?)
-    }
-
-    fn len(&self) -> u64 {
-        self.bytes.len() as u64
-    }
-
-    fn ingress_ifindex(&self) -> u32 {
-        self.ingress_ifindex
     }
 }

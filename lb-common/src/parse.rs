@@ -1,18 +1,21 @@
-//! From bytes to a segment: what the pipeline needs to know of a TCP packet.
+//! From bytes to a datagram: what the pipeline needs to know of a TCP or UDP packet.
 
-use network_types::tcp::TcpHdr;
+use network_types::{tcp::TcpHdr, udp::UdpHdr};
 
 use crate::{
-    ip::{self, Fragment, Ip, L3},
+    header::Ports,
+    ip::{Fragment, Ip, L3, TCP, UDP},
     packet::Packet,
     wire::Be16,
 };
 
-/// A TCP segment, its addresses of the family of `I`.
+/// A TCP segment or UDP datagram, its addresses of the family of `I`.
 #[derive(Clone, Copy, Debug)]
-pub struct Segment<I: Ip> {
-    /// Offset of the TCP header in the frame.
+pub struct Datagram<I: Ip> {
+    /// Offset of the TCP or UDP header in the frame.
     pub l4: usize,
+    /// TCP or UDP.
+    pub protocol: u8,
     /// Source address.
     pub source: I::Address,
     /// Destination address.
@@ -21,55 +24,115 @@ pub struct Segment<I: Ip> {
     pub source_port: Be16,
     /// Destination port.
     pub destination_port: Be16,
-    /// Control bits.
+    /// Control bits; none for UDP.
     pub flags: Flags,
     /// Time to live or hop limit.
     pub hop_limit: u8,
-    /// Whether more fragments follow.
-    pub fragmented: bool,
 }
 
-/// The TCP control bits that matter to a balancer (RFC 9293, section 3.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flags {
-    /// No more data from the sender.
-    pub fin: bool,
-    /// Synchronise sequence numbers.
-    pub syn: bool,
-    /// Reset the connection.
-    pub rst: bool,
-    /// The acknowledgment field is significant.
-    pub ack: bool,
+impl<I: Ip> Datagram<I> {
+    /// Whether it may begin a flow.
+    #[inline(always)]
+    pub fn opens(&self) -> bool {
+        self.protocol == UDP || self.flags.opens()
+    }
 }
+
+/// The TCP control bits (RFC 9293, section 3.1).
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags(pub u8);
 
 impl Flags {
+    const FIN: u8 = 0x01;
+    const SYN: u8 = 0x02;
+    const RST: u8 = 0x04;
+    const ACK: u8 = 0x10;
+
+    /// Those of a header.
+    #[inline(always)]
+    pub fn of(header: &TcpHdr) -> Self {
+        let bit = |index, mask| if header._bitfield_1.get_bit(index) { mask } else { 0 };
+        Self(bit(8, Self::FIN) | bit(9, Self::SYN) | bit(10, Self::RST) | bit(12, Self::ACK))
+    }
+
+    /// No more data from the sender.
+    #[inline(always)]
+    pub const fn fin(self) -> bool {
+        self.0 & Self::FIN != 0
+    }
+
+    /// Synchronise sequence numbers.
+    #[inline(always)]
+    pub const fn syn(self) -> bool {
+        self.0 & Self::SYN != 0
+    }
+
+    /// Reset the connection.
+    #[inline(always)]
+    pub const fn rst(self) -> bool {
+        self.0 & Self::RST != 0
+    }
+
+    /// The acknowledgment field is significant.
+    #[inline(always)]
+    pub const fn ack(self) -> bool {
+        self.0 & Self::ACK != 0
+    }
+
     /// Whether the segment asks for a connection.
     #[inline(always)]
-    pub fn opens(self) -> bool {
-        self.syn && !self.ack && !self.rst && !self.fin
+    pub const fn opens(self) -> bool {
+        self.0 & (Self::SYN | Self::ACK | Self::RST | Self::FIN) == Self::SYN
     }
 }
 
-/// The TCP segment in a frame whose Ethernet type is that of `I`; none for everything else, broken headers included.
+/// What follows an Ethernet header.
+#[derive(Clone, Copy, Debug)]
+pub enum Parsed<I: Ip> {
+    /// A whole datagram right behind the IP header.
+    Datagram(Datagram<I>),
+    /// A fragment, ICMP, or an extension header: the rare path looks closer.
+    Rare,
+    /// Nothing that could be for a service, broken headers included.
+    Other,
+}
+
+/// Looks at an IP packet of the family of `I`.
 #[inline(always)]
-pub fn tcp<I: Ip>(packet: &impl Packet) -> Option<Segment<I>> {
-    let ip = packet.at::<I>(L3)?;
-    let l4 = ip.l4()?;
-    let fragment = ip.fragment();
-    if ip.protocol() != ip::TCP || fragment == Fragment::Later {
-        return None;
+pub fn packet<I: Ip>(packet: &impl Packet) -> Parsed<I> {
+    let Some(ip) = packet.at::<I>(L3) else { return Parsed::Other };
+    let Some(length) = ip.length() else { return Parsed::Other };
+    let protocol = ip.protocol();
+    if protocol != TCP && protocol != UDP {
+        return if I::is_rare(protocol) { Parsed::Rare } else { Parsed::Other };
     }
+    if ip.fragment() != Fragment::Whole {
+        return Parsed::Rare;
+    }
+    datagram(packet, L3 + length, protocol).map_or(Parsed::Other, Parsed::Datagram)
+}
+
+/// The datagram whose TCP or UDP header is at `l4`.
+#[inline(always)]
+pub fn datagram<I: Ip>(packet: &impl Packet, l4: usize, protocol: u8) -> Option<Datagram<I>> {
+    let ip = packet.at::<I>(L3)?;
     let (source, destination, hop_limit) = (ip.source(), ip.destination(), ip.hop_limit());
-    let tcp = packet.at::<TcpHdr>(l4)?;
-    let bits = tcp._bitfield_1;
-    Some(Segment {
+    let flags = if protocol == TCP {
+        Flags::of(packet.at::<TcpHdr>(l4)?)
+    } else {
+        packet.at::<UdpHdr>(l4)?;
+        Flags::default()
+    };
+    let ports = packet.at::<Ports>(l4)?;
+    Some(Datagram {
         l4,
+        protocol,
         source,
         destination,
-        source_port: Be16::from_bytes(tcp.source),
-        destination_port: Be16::from_bytes(tcp.dest),
-        flags: Flags { fin: bits.get_bit(8), syn: bits.get_bit(9), rst: bits.get_bit(10), ack: bits.get_bit(12) },
+        source_port: Be16::from_bytes(ports.source),
+        destination_port: Be16::from_bytes(ports.destination),
+        flags,
         hop_limit,
-        fragmented: fragment == Fragment::First,
     })
 }

@@ -1,155 +1,314 @@
 //! The packet's way, on one page: parse, service, flow, schedule, rewrite, count, verdict.
 
-use core::sync::atomic::AtomicU64;
-
 use network_types::{
     eth::EthHdr,
     ip::{Ipv4Hdr, Ipv6Hdr},
 };
 
 use crate::{
+    encap,
+    event::{Event, is_nat},
     flow::{self, FlowWord, State, Ticks},
-    ip::{self, Ip},
-    layout::{Backend, Service, backend_flags},
+    icmp,
+    ip::{Ip, L3, UDP},
+    layout::{Backend, Service, backend_flags, forward},
     nat,
     packet::Packet,
-    parse::{self, Segment},
+    parse::{self, Datagram, Parsed},
+    reset,
+    rewrite::{self, Rewrite},
     schedule, service,
     tables::Tables,
     verdict::{DropReason, Verdict},
+    vlan,
     wire::{Address, Be16},
 };
 
-/// What becomes of a frame. It is rewritten unless the verdict is to pass or drop it.
+/// Which of the two paths this is: the common one leaves to the rare one whatever is not a packet of a known flow, or
+/// changes more than counters and the packet.
+pub trait Road {
+    /// Whether it is the rare one, which does everything.
+    const RARE: bool;
+}
+
+/// Packets of known flows.
+#[derive(Debug)]
+pub struct Common;
+
+/// All packets.
+#[derive(Debug)]
+pub struct Rare;
+
+impl Road for Common {
+    const RARE: bool = false;
+}
+
+impl Road for Rare {
+    const RARE: bool = true;
+}
+
+/// What becomes of a frame. It is rewritten unless the verdict is to pass it or to take the rare path.
 #[inline(always)]
 pub fn process<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
     let Some(eth) = packet.at::<EthHdr>(0) else { return Verdict::Pass };
-    let verdict = match Be16::from_raw(eth.ether_type) {
+    match Be16::from_raw(eth.ether_type) {
         Ipv4Hdr::ETHER_TYPE => balance::<Ipv4Hdr, P, T>(packet, tables),
         Ipv6Hdr::ETHER_TYPE => balance::<Ipv6Hdr, P, T>(packet, tables),
-        _ => Ok(Verdict::Pass),
-    };
-    verdict.unwrap_or_else(|reason| {
-        if let Some(counter) = tables.drops(reason) {
-            add(tables, counter, 1);
-        }
-        Verdict::Drop(reason)
-    })
-}
-
-#[inline(always)]
-fn balance<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Result<Verdict, DropReason> {
-    let Some(segment) = parse::tcp::<I>(packet) else { return Ok(Verdict::Pass) };
-    let (address, port) = (segment.destination.words(), segment.destination_port);
-    if let Some((slot, service)) = service::find(tables, address, port, ip::TCP, I::FAMILY) {
-        from_client(packet, tables, &segment, slot, service)
-    } else if let Some(reply) = nat::find_reply(tables, &segment) {
-        let counters = tables.counters(reply.backend_index()).ok_or(DropReason::Internal)?;
-        add(tables, &counters.packets_out, 1);
-        add(tables, &counters.bytes_out, packet.len());
-        nat::to_client(packet, tables, &segment, &reply)
-    } else {
-        Ok(Verdict::Pass)
+        vlan::DOT1Q | vlan::DOT1AD => Verdict::Rare,
+        _ => Verdict::Pass,
     }
 }
 
 #[inline(always)]
-fn from_client<I: Ip, P: Packet, T: Tables>(
+fn balance<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
+    match parse::packet::<I>(packet) {
+        Parsed::Datagram(datagram) => self::datagram::<Common, I, P, T>(packet, tables, &datagram),
+        Parsed::Rare => Verdict::Rare,
+        Parsed::Other => Verdict::Pass,
+    }
+}
+
+/// What becomes of a datagram, or of the first fragment of one.
+#[inline(always)]
+pub fn datagram<R: Road, I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T, datagram: &Datagram<I>) -> Verdict {
+    let (address, port) = (datagram.destination.words(), datagram.destination_port);
+    let found = service::find(tables, address, port, datagram.protocol, I::FAMILY);
+    let verdict = if let Some((slot, service)) = found {
+        from_client::<R, I, P, T>(packet, tables, datagram, slot, service)
+    } else if let Some(reply) = nat::find_reply(tables, datagram) {
+        from_backend::<R, I, P, T>(packet, tables, datagram, &reply)
+    } else {
+        return Verdict::Pass;
+    };
+    match verdict {
+        Ok(verdict) => verdict,
+        Err(_) if !R::RARE => Verdict::Rare,
+        Err(reason) => {
+            count(tables, reason);
+            let answer = if reset::deserves(reason) { reset::answer(packet, datagram) } else { None };
+            answer.unwrap_or(Verdict::Drop(reason))
+        }
+    }
+}
+
+/// Counts a packet that is not forwarded.
+#[inline(always)]
+pub fn count<T: Tables>(tables: &T, reason: DropReason) {
+    if let Some(counter) = tables.drops(reason) {
+        tables.count(counter, 1);
+    }
+}
+
+#[inline(always)]
+fn from_client<R: Road, I: Ip, P: Packet, T: Tables>(
     packet: &mut P,
     tables: &T,
-    segment: &Segment<I>,
+    datagram: &Datagram<I>,
     slot: u32,
     service: &Service,
 ) -> Result<Verdict, DropReason> {
-    if segment.fragmented {
-        return Err(DropReason::Fragment);
+    if datagram.hop_limit <= 1 {
+        return Err(DropReason::HopLimit);
     }
-    let (flow, backend) = match established(packet, tables, segment, slot) {
-        Some(found) => found,
-        None => opened(packet, tables, segment, slot, service)?,
+    if !R::RARE && datagram.flags.syn() {
+        return Ok(Verdict::Rare);
+    }
+    let (flow, backend) = match established::<R, I, P, T>(packet, tables, datagram, slot)? {
+        Known::Flow(flow, backend) => (flow, backend),
+        Known::Nothing { avoid } if R::RARE => opened(packet, tables, datagram, slot, service, avoid)?,
+        Known::Nothing { .. } | Known::Change => return Ok(Verdict::Rare),
     };
+    let overhead = match service.forward {
+        forward::IPIP => encap::overhead(backend, false),
+        forward::GUE => encap::overhead(backend, true),
+        _ => 0,
+    };
+    if overhead != 0 && backend.mtu != 0 && packet.len() > u64::from(backend.mtu.wrapping_sub(overhead)) + L3 as u64 {
+        return too_big::<R, I, P, T>(packet, tables, datagram, backend.mtu.wrapping_sub(overhead));
+    }
     let counters = tables.counters(flow.backend()).ok_or(DropReason::Internal)?;
-    add(tables, &counters.packets_in, 1);
-    add(tables, &counters.bytes_in, packet.len());
-    nat::to_backend(packet, segment, backend, flow.port())
+    tables.count(&counters.packets_in, 1);
+    tables.count(&counters.bytes_in, packet.len());
+    if R::RARE && datagram.flags.syn() {
+        clamp(packet, datagram, backend, overhead);
+    }
+    to_backend(packet, datagram, service, flow, backend)
 }
 
-/// The flow that a segment belongs to and its backend, both in step with the segment; none where it is not known, its
-/// backend is gone, or the client starts anew.
 #[inline(always)]
-fn established<'t, I: Ip, P: Packet, T: Tables>(
+fn too_big<R: Road, I: Ip, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    datagram: &Datagram<I>,
+    through: u16,
+) -> Result<Verdict, DropReason> {
+    if !R::RARE {
+        return Ok(Verdict::Rare);
+    }
+    count(tables, DropReason::TooBig);
+    Ok(icmp::too_big(packet, tables, datagram, through).unwrap_or(Verdict::Drop(DropReason::TooBig)))
+}
+
+/// What the flow table says of a datagram.
+enum Known<'t> {
+    /// Its flow, in step with it, and the backend.
+    Flow(FlowWord, &'t Backend),
+    /// No flow, one whose backend is gone, or a client that starts anew: not with the backend that did not answer.
+    Nothing { avoid: u32 },
+    /// A flow that is to be changed, which is for the rare path.
+    Change,
+}
+
+#[inline(always)]
+fn established<'t, R: Road, I: Ip, P: Packet, T: Tables>(
     packet: &P,
     tables: &'t T,
-    segment: &Segment<I>,
-    service: u32,
-) -> Option<(FlowWord, &'t Backend)> {
+    datagram: &Datagram<I>,
+    slot: u32,
+) -> Result<Known<'t>, DropReason> {
+    const NOTHING: Known<'static> = Known::Nothing { avoid: schedule::NOBODY };
     let config = tables.config();
-    let key = flow::Key::new(config, I::FAMILY, segment.source.words(), segment.source_port, service);
-    let (slot, flow) = flow::find(tables, &key)?;
+    let key = flow::Key::new(config, I::FAMILY, datagram.source.words(), datagram.source_port, slot);
+    let Some(flow) = flow::find(tables, &key) else { return Ok(NOTHING) };
     let now = Ticks::from_ns(tables.now_ns());
-    let starts_anew = segment.flags.opens() && flow.state() == State::Closed;
-    if starts_anew || !flow.is_live(now, config.established_ticks) {
-        return None;
+    if !flow.is_live(now, config) {
+        return Ok(NOTHING);
     }
-    let backend = tables.backend(flow.backend())?;
-    if backend.flags & backend_flags::PRESENT == 0 {
-        return None;
-    }
-    let next = flow.after_client(segment.flags, now);
-    if next != flow {
-        let path = nat::return_path(packet)?;
-        if !nat::keep(tables, segment, path, service, backend, flow, now) {
-            return None;
+    if datagram.flags.opens() {
+        match flow.state() {
+            State::Opening => return Ok(Known::Nothing { avoid: flow.backend() }),
+            State::Closed => return Ok(NOTHING),
+            _ => {}
         }
-        tables.compare_exchange(&slot.word, flow.0, next.0);
     }
-    Some((flow, backend))
+    let backend = tables.backend(flow.backend()).ok_or(DropReason::Internal)?;
+    if backend.flags & backend_flags::PRESENT == 0 {
+        return Ok(NOTHING);
+    }
+    if flow.after_client(datagram.flags, now) != flow {
+        if !R::RARE {
+            return Ok(Known::Change);
+        }
+        if !tables.advance(&event(packet, datagram, slot)?) {
+            return Ok(NOTHING);
+        }
+    }
+    Ok(Known::Flow(flow, backend))
 }
 
-/// A new flow, scheduled and remembered.
+/// A new flow.
 #[inline(always)]
 fn opened<'t, I: Ip, P: Packet, T: Tables>(
     packet: &P,
     tables: &'t T,
-    segment: &Segment<I>,
+    datagram: &Datagram<I>,
     slot: u32,
     service: &Service,
+    avoid: u32,
 ) -> Result<(FlowWord, &'t Backend), DropReason> {
-    if !segment.flags.opens() {
-        return Err(DropReason::NoFlow);
-    }
-    let index = schedule::backend(tables, slot, service, segment.source.words(), segment.source_port)?;
-    let backend = tables.backend(index).ok_or(DropReason::Internal)?;
-    let path = nat::return_path(packet).ok_or(DropReason::Internal)?;
-    let now = Ticks::from_ns(tables.now_ns());
-    let flow = nat::open(tables, segment, path, slot, index, backend, now)?;
-    if let Err(reason) = remember(tables, segment, slot, flow) {
-        nat::release(tables, backend, flow);
-        return Err(reason);
-    }
-    let counters = tables.counters(index).ok_or(DropReason::Internal)?;
-    add(tables, &counters.connections, 1);
-    Ok((flow, backend))
+    let state = match () {
+        () if datagram.protocol == UDP => State::Datagram,
+        () if datagram.flags.opens() => State::Opening,
+        // Another front node, or this one before its tables were made anew, chose the same backend.
+        () if schedule::is_consistent(service) && !is_nat(service) && !datagram.flags.rst() => State::Established,
+        () => return Err(DropReason::NoFlow),
+    };
+    let flow = tables.open(&Event { avoid, state: state as u32, ..event(packet, datagram, slot)? })?;
+    Ok((flow, tables.backend(flow.backend()).ok_or(DropReason::Internal)?))
 }
 
 #[inline(always)]
-fn remember<I: Ip, T: Tables>(
-    tables: &T,
-    segment: &Segment<I>,
-    service: u32,
+fn event<I: Ip>(packet: &impl Packet, datagram: &Datagram<I>, service: u32) -> Result<Event, DropReason> {
+    Ok(Event {
+        address: datagram.source.words(),
+        path: rewrite::return_path(packet).ok_or(DropReason::Internal)?,
+        service,
+        avoid: schedule::NOBODY,
+        port: datagram.source_port,
+        family: I::FAMILY,
+        flags: datagram.flags.0,
+        state: 0,
+    })
+}
+
+#[inline(always)]
+fn to_backend<I: Ip, P: Packet>(
+    packet: &mut P,
+    datagram: &Datagram<I>,
+    service: &Service,
     flow: FlowWord,
-) -> Result<(), DropReason> {
-    let key = flow::Key::new(tables.config(), I::FAMILY, segment.source.words(), segment.source_port, service);
-    match flow::find(tables, &key) {
-        Some((slot, dead)) if tables.compare_exchange(&slot.word, dead.0, flow.0) == dead.0 => Ok(()),
-        _ => flow::insert(tables, &key, flow),
+    backend: &Backend,
+) -> Result<Verdict, DropReason> {
+    match service.forward {
+        forward::L2 => rewrite::leave(packet, backend.path),
+        mode @ (forward::IPIP | forward::GUE) => {
+            let entropy = u32::from(datagram.source_port.raw()) ^ datagram.source.sum() as u32;
+            encap::to_backend::<I, P>(packet, backend, mode == forward::GUE, entropy ^ entropy >> 16)
+        }
+        mode => {
+            let dnat = mode == forward::DNAT;
+            let rewrite = Rewrite {
+                source: if dnat { datagram.source } else { I::Address::from_words(backend.source) },
+                destination: I::Address::from_words(backend.address),
+                source_port: flow.port(),
+                destination_port: backend.port,
+                path: backend.path,
+            };
+            rewrite.apply(packet, datagram)
+        }
     }
 }
 
-/// Adds to a counter of this CPU, which nobody else writes.
 #[inline(always)]
-fn add<T: Tables>(tables: &T, counter: &AtomicU64, value: u64) {
-    tables.store(counter, tables.load(counter).wrapping_add(value));
+fn from_backend<R: Road, I: Ip, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    datagram: &Datagram<I>,
+    reply: &nat::Reply<'_>,
+) -> Result<Verdict, DropReason> {
+    if datagram.hop_limit <= 1 {
+        return Err(DropReason::HopLimit);
+    }
+    if !R::RARE && datagram.flags.syn() {
+        return Ok(Verdict::Rare);
+    }
+    let (client, client_port, slot) = nat::client(tables, reply.slot);
+    let service = tables.service(slot).ok_or(DropReason::Internal)?;
+    let now = Ticks::from_ns(tables.now_ns());
+    if reply.word.after_backend(datagram.flags, now) != reply.word {
+        if !R::RARE {
+            return Ok(Verdict::Rare);
+        }
+        // The client's next SYN goes to another backend.
+        if datagram.flags.rst() && reply.word.state() == State::Opening && schedule::has_choice(service) {
+            return Err(DropReason::Refused);
+        }
+        tables.answer(reply.index, I::FAMILY, datagram.flags);
+    }
+    let counters = tables.counters(reply.word.backend()).ok_or(DropReason::Internal)?;
+    tables.count(&counters.packets_out, 1);
+    tables.count(&counters.bytes_out, packet.len());
+    if R::RARE && datagram.flags.syn() {
+        clamp(packet, datagram, reply.backend, 0);
+    }
+    let rewrite = Rewrite {
+        source: I::Address::from_words(service.address),
+        destination: I::Address::from_words(client),
+        source_port: service.port,
+        destination_port: client_port,
+        path: nat::path(tables, reply.slot),
+    };
+    rewrite.apply(packet, datagram)
+}
+
+/// Keeps the segments that a SYN asks for within what gets to and from the backend.
+#[inline(always)]
+fn clamp<I: Ip, P: Packet>(packet: &mut P, datagram: &Datagram<I>, backend: &Backend, overhead: u16) {
+    const TCP_HEADER: u16 = 20;
+    if backend.mtu != 0 {
+        let most = backend.mtu.saturating_sub(overhead + size_of::<I>() as u16 + TCP_HEADER);
+        packet.clamp_mss(datagram.l4, most);
+    }
 }
 
 #[cfg(test)]

@@ -2,13 +2,29 @@
 
 use crate::{
     hash,
-    layout::{Ring, Service, algorithm},
+    layout::{Backend, MAX_BACKENDS, Ring, Service, algorithm},
     tables::Tables,
     verdict::DropReason,
     wire::{AddressWords, Be16},
 };
 
-/// The index of the backend for a flow from `source` and `source_port` to the service.
+/// In place of a backend to avoid: none.
+pub const NOBODY: u32 = u32::MAX;
+
+/// Entries tried until one is not the backend to avoid.
+const TRIES: u32 = 16;
+
+/// Backends that the search for the one with the fewest flows looks at. A service with more looks at as many, from
+/// another one on each time.
+const WINDOW: u32 = 64;
+
+/// Bits of a backend's index.
+const INDEX_BITS: u32 = MAX_BACKENDS.trailing_zeros();
+
+/// How far an entry to try next is: prime to any ring that is not a multiple of it.
+const STRIDE: u32 = 7919;
+
+/// The index of the backend for a flow from `source` and `source_port`. Not `avoid`, if the service has another.
 #[inline(always)]
 pub fn backend<T: Tables>(
     tables: &T,
@@ -16,22 +32,55 @@ pub fn backend<T: Tables>(
     service: &Service,
     source: AddressWords,
     source_port: Be16,
+    avoid: u32,
 ) -> Result<u32, DropReason> {
     let ring = Ring::from_word(service.ring);
     if ring.length == 0 {
         return Err(DropReason::NoBackend);
     }
-    let turn = match service.algorithm {
-        algorithm::MAGLEV => consistent(service, ring, source, source_port),
-        _ => by_turns(tables, slot, ring)?,
-    };
-    tables.ring(ring.base.wrapping_add(turn)).ok_or(DropReason::Internal)
+    match service.algorithm {
+        algorithm::MAGLEV => from(tables, ring, consistent(service, ring, source, source_port), avoid),
+        algorithm::SOURCE_HASH => from(tables, ring, consistent(service, ring, source, Be16::from_raw(0)), avoid),
+        algorithm::LEAST_CONNECTIONS => fewest(tables, slot, ring, avoid),
+        algorithm::RANDOM_TWO => two(tables, ring, avoid),
+        _ => turns(tables, slot, ring, avoid),
+    }
+}
+
+/// The entry at a position, or at one of those that follow by leaps if that is to be avoided.
+#[inline(always)]
+fn from<T: Tables>(tables: &T, ring: Ring, mut position: u32, avoid: u32) -> Result<u32, DropReason> {
+    let mut index = entry(tables, ring, position)?;
+    if index == avoid {
+        for _ in 0..TRIES {
+            position = (position + STRIDE) % ring.length.max(1);
+            index = entry(tables, ring, position)?;
+            if index != avoid {
+                break;
+            }
+        }
+    }
+    Ok(index)
 }
 
 /// The next turn of this CPU. Over any window of as many turns as the ring is long each backend comes up as often as it
 /// stands in the ring, which is its weight.
 #[inline(always)]
-fn by_turns<T: Tables>(tables: &T, slot: u32, ring: Ring) -> Result<u32, DropReason> {
+fn turns<T: Tables>(tables: &T, slot: u32, ring: Ring, avoid: u32) -> Result<u32, DropReason> {
+    let mut index = entry(tables, ring, next_turn(tables, slot, ring)?)?;
+    if index == avoid {
+        for _ in 0..TRIES {
+            index = entry(tables, ring, next_turn(tables, slot, ring)?)?;
+            if index != avoid {
+                break;
+            }
+        }
+    }
+    Ok(index)
+}
+
+#[inline(always)]
+fn next_turn<T: Tables>(tables: &T, slot: u32, ring: Ring) -> Result<u32, DropReason> {
     let cursor = &tables.state(slot).ok_or(DropReason::Internal)?.cursor;
     let turn = match tables.load(cursor) {
         turn if turn < u64::from(ring.length) => turn,
@@ -41,11 +90,70 @@ fn by_turns<T: Tables>(tables: &T, slot: u32, ring: Ring) -> Result<u32, DropRea
     Ok(turn as u32)
 }
 
-/// The Maglev slot of the 5-tuple. The key is public, so that front nodes with the same backends agree.
+/// The Maglev slot of the client's address, and port if that is to matter. The key is public, so that front nodes with the
+/// same backends agree.
 #[inline(always)]
 fn consistent(service: &Service, ring: Ring, source: AddressWords, source_port: Be16) -> u32 {
     let key = &hash::PUBLIC_KEY;
     let from = hash::nh(key, source, u32::from(source_port.raw()));
     let to = hash::nh(key, service.address, u32::from(service.port.raw()) << 16 | u32::from(service.protocol));
     hash::scale(from ^ to, ring.length)
+}
+
+/// The backend with the fewest open flows for its weight, each standing in the ring once.
+///
+/// The verifier follows every branch of every turn of the loop, unless two paths leave it with equal states; so there is
+/// one running minimum of numbers that hold both the score and the index.
+#[inline(always)]
+fn fewest<T: Tables>(tables: &T, slot: u32, ring: Ring, avoid: u32) -> Result<u32, DropReason> {
+    let start = next_turn(tables, slot, ring)?;
+    let mut best = u64::MAX;
+    for step in 0..WINDOW {
+        if step >= ring.length {
+            break;
+        }
+        let index = entry(tables, ring, (start + step) % ring.length.max(1))?;
+        let last = u64::from(index == avoid) << 63;
+        best = best.min(last | score(tables, index)? << INDEX_BITS | u64::from(index));
+    }
+    Ok(best as u32 & (MAX_BACKENDS - 1))
+}
+
+/// The better of two at random (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001).
+#[inline(always)]
+fn two<T: Tables>(tables: &T, ring: Ring, avoid: u32) -> Result<u32, DropReason> {
+    let pick = || from(tables, ring, hash::scale(u64::from(tables.random()) << 32, ring.length), avoid);
+    let (one, other) = (pick()?, pick()?);
+    Ok(if score(tables, other)? < score(tables, one)? { other } else { one })
+}
+
+/// Open flows with one more, in 4096ths of the weight: 43 bits.
+#[inline(always)]
+fn score<T: Tables>(tables: &T, index: u32) -> Result<u64, DropReason> {
+    let load = tables.load(tables.load_of(index).ok_or(DropReason::Internal)?);
+    let backend: &Backend = tables.backend(index).ok_or(DropReason::Internal)?;
+    Ok((((load & 0x3fff_ffff) + 1) << 12) / u64::from(backend.weight.max(1)))
+}
+
+#[inline(always)]
+fn entry<T: Tables>(tables: &T, ring: Ring, position: u32) -> Result<u32, DropReason> {
+    tables.ring(ring.base.wrapping_add(position)).ok_or(DropReason::Internal)
+}
+
+/// Whether a flow could go to another backend.
+#[inline(always)]
+pub fn has_choice(service: &Service) -> bool {
+    Ring::from_word(service.ring).length > 1
+}
+
+/// Whether a service's algorithm goes by open flows.
+#[inline(always)]
+pub fn counts_flows(service: &Service) -> bool {
+    matches!(service.algorithm, algorithm::LEAST_CONNECTIONS | algorithm::RANDOM_TWO)
+}
+
+/// Whether a flow that is not known would be sent where it was before, had nothing changed.
+#[inline(always)]
+pub fn is_consistent(service: &Service) -> bool {
+    matches!(service.algorithm, algorithm::MAGLEV | algorithm::SOURCE_HASH)
 }

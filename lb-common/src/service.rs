@@ -6,9 +6,10 @@
 
 use crate::{
     hash,
-    layout::{Config, MAX_REACH, Service},
+    ip::Ip,
+    layout::{Config, MAX_REACH, Service, VIRTUAL_ADDRESS},
     tables::Tables,
-    wire::{AddressWords, Be16},
+    wire::{Address, AddressWords, Be16},
 };
 
 /// The service of an address and port, and its slot.
@@ -38,6 +39,12 @@ pub fn find<T: Tables>(
         }
     }
     None
+}
+
+/// Whether an address is that of a service, whatever its port.
+#[inline(always)]
+pub fn is_virtual<I: Ip, T: Tables>(tables: &T, address: I::Address) -> bool {
+    find(tables, address.words(), Be16::from_raw(0), VIRTUAL_ADDRESS, I::FAMILY).is_some()
 }
 
 /// The slot where a service wants to stand.

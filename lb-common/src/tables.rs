@@ -3,15 +3,20 @@
 use core::sync::atomic::AtomicU64;
 
 use crate::{
-    layout::{Backend, BackendCounters, Config, FlowSet, NatSlot, Service, ServiceState},
+    event::{self, Event},
+    flow::FlowWord,
+    layout::{Backend, BackendCounters, Config, FlowSet, FragmentSlot, NatSlot, Service, ServiceState},
+    parse::Flags,
     verdict::DropReason,
 };
 
 /// The maps, and the instructions on their words: the BPF target has no loads and stores of `core::sync::atomic`.
 /// Look-ups return nothing for an index beyond the map's end.
-pub trait Tables {
+pub trait Tables: Sized {
     /// Sizes and secrets.
     fn config(&self) -> &Config;
+    /// [`crate::layout::features`] that the plan needs.
+    fn features(&self) -> u32;
     /// A slot of the service table.
     fn service(&self, slot: u32) -> Option<&Service>;
     /// A backend.
@@ -22,18 +27,54 @@ pub trait Tables {
     fn flow_set(&self, index: u32) -> Option<&FlowSet>;
     /// A slot of the NAT table.
     fn nat_slot(&self, index: u32) -> Option<&NatSlot>;
+    /// A slot of the fragment table.
+    fn fragment(&self, index: u32) -> Option<&FragmentSlot>;
+    /// The number of a backend's open flows, kept where an algorithm goes by it.
+    fn load_of(&self, backend: u32) -> Option<&AtomicU64>;
     /// This CPU's counters of a backend.
     fn counters(&self, backend: u32) -> Option<&BackendCounters>;
     /// This CPU's memory of a service.
     fn state(&self, service: u32) -> Option<&ServiceState>;
     /// This CPU's counter of a drop reason.
     fn drops(&self, reason: DropReason) -> Option<&AtomicU64>;
+    /// This CPU's memory of how many packets of its own it has sent.
+    fn answers(&self) -> Option<&AtomicU64>;
+    /// A random number.
+    fn random(&self) -> u32;
+    /// Remembers the largest IP packet that gets to a backend.
+    fn learn_mtu(&self, backend: u32, mtu: u16);
     /// Monotonic time in nanoseconds, to a few milliseconds.
     fn now_ns(&self) -> u64;
     /// What a word holds. Read once, and in the order of the program.
     fn load(&self, word: &AtomicU64) -> u64;
     /// Sets a word, at once and in the order of the program.
     fn store(&self, word: &AtomicU64, value: u64);
+    /// Adds to a word that other CPUs write too, wrapping round.
+    fn add(&self, word: &AtomicU64, value: u64);
     /// Puts `new` in place of `current`, if that is what is there; returns what was there. A full barrier.
     fn compare_exchange(&self, word: &AtomicU64, current: u64, new: u64) -> u64;
+
+    /// [`event::open`].
+    #[inline(always)]
+    fn open(&self, event: &Event) -> Result<FlowWord, DropReason> {
+        event::open(self, event)
+    }
+
+    /// [`event::advance`].
+    #[inline(always)]
+    fn advance(&self, event: &Event) -> bool {
+        event::advance(self, event)
+    }
+
+    /// [`event::answer`].
+    #[inline(always)]
+    fn answer(&self, slot: u32, family: u8, flags: Flags) {
+        event::answer(self, slot, family, flags);
+    }
+
+    /// Adds to a counter of this CPU, which nobody else writes.
+    #[inline(always)]
+    fn count(&self, counter: &AtomicU64, value: u64) {
+        self.store(counter, self.load(counter).wrapping_add(value));
+    }
 }

@@ -11,6 +11,35 @@ pub enum Verdict {
     Redirect(u32),
     /// Gone, and counted.
     Drop(DropReason),
+    /// Needs the rare path: [`crate::rare`]. Never the answer of [`crate::pipeline::process`].
+    Rare,
+}
+
+impl Verdict {
+    /// In a word.
+    #[inline(always)]
+    pub const fn to_word(self) -> u64 {
+        match self {
+            Self::Pass => 0,
+            Self::Transmit => 1,
+            Self::Redirect(ifindex) => 2 | (ifindex as u64) << 32,
+            Self::Drop(reason) => 3 | (reason as u64) << 32,
+            Self::Rare => 4,
+        }
+    }
+
+    /// Back from [`to_word`](Self::to_word).
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Self {
+        let value = (word >> 32) as u32;
+        match word & 0xff {
+            1 => Self::Transmit,
+            2 => Self::Redirect(value),
+            3 => Self::Drop(DropReason::from_number(value as u8)),
+            4 => Self::Rare,
+            _ => Self::Pass,
+        }
+    }
 }
 
 /// Why a frame was dropped; each reason is its own counter.
@@ -27,23 +56,45 @@ pub enum DropReason {
     FlowTableFull,
     /// Its time to live or hop limit ran out here.
     HopLimit,
-    /// The first fragment of a packet for a service.
+    /// A fragment that came before the first one, or long after it.
     Fragment,
+    /// The backend refused the connection; the client's next SYN goes to another.
+    Refused,
+    /// Larger than what gets to the backend; the sender was told, unless it was told too often.
+    TooBig,
     /// A table was smaller than the configuration said, or a header ended early: should not happen.
     Internal,
 }
 
 impl DropReason {
     /// Every reason, in the order of their counters.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::NoBackend,
         Self::NoFlow,
         Self::NatPortsExhausted,
         Self::FlowTableFull,
         Self::HopLimit,
         Self::Fragment,
+        Self::Refused,
+        Self::TooBig,
         Self::Internal,
     ];
+
+    /// The reason with a number; [`Internal`](Self::Internal) for a number that none has.
+    #[inline(always)]
+    pub const fn from_number(number: u8) -> Self {
+        match number {
+            0 => Self::NoBackend,
+            1 => Self::NoFlow,
+            2 => Self::NatPortsExhausted,
+            3 => Self::FlowTableFull,
+            4 => Self::HopLimit,
+            5 => Self::Fragment,
+            6 => Self::Refused,
+            7 => Self::TooBig,
+            _ => Self::Internal,
+        }
+    }
 
     /// As metrics and JSON name it.
     pub const fn name(self) -> &'static str {
@@ -54,6 +105,8 @@ impl DropReason {
             Self::FlowTableFull => "flow_table_full",
             Self::HopLimit => "hop_limit",
             Self::Fragment => "fragment",
+            Self::Refused => "refused",
+            Self::TooBig => "too_big",
             Self::Internal => "internal",
         }
     }

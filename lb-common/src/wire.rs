@@ -45,11 +45,13 @@ impl Be16 {
     }
 }
 
-/// An IP address in map values: four words in wire order, an IPv4 address in the first and zero in the others.
-pub type AddressWords = [u32; 4];
+/// An IP address in map values: sixteen bytes in wire order, an IPv4 address in the first four and zero in the others.
+///
+/// Words of 64 bits, so that they are aligned on the stack, where the verifier insists on it.
+pub type AddressWords = [u64; 2];
 
 /// The address of one family.
-pub trait Address: Copy + Eq {
+pub trait Address: Copy + Eq + core::fmt::Debug {
     /// As map values hold it.
     fn words(self) -> AddressWords;
     /// Back from [`words`](Self::words).
@@ -68,12 +70,12 @@ pub struct Address4(pub u32);
 impl Address for Address4 {
     #[inline(always)]
     fn words(self) -> AddressWords {
-        [self.0, 0, 0, 0]
+        [u64::from(self.0), 0]
     }
 
     #[inline(always)]
     fn from_words(words: AddressWords) -> Self {
-        Self(words[0])
+        Self(words[0] as u32)
     }
 
     #[inline(always)]
@@ -87,10 +89,10 @@ impl Address for Address4 {
     }
 }
 
-/// An IPv6 address: four words in wire order.
+/// An IPv6 address: two words in wire order.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address6(pub [u32; 4]);
+pub struct Address6(pub [u64; 2]);
 
 impl Address for Address6 {
     #[inline(always)]
@@ -105,13 +107,18 @@ impl Address for Address6 {
 
     #[inline(always)]
     fn sum(self) -> u64 {
-        let [a, b, c, d] = self.0;
-        u64::from(a) + u64::from(b) + u64::from(c) + u64::from(d)
+        let [a, b] = self.0;
+        halves(a) + halves(b)
     }
 
     #[inline(always)]
     fn complement_sum(self) -> u64 {
-        let [a, b, c, d] = self.0;
-        u64::from(!a) + u64::from(!b) + u64::from(!c) + u64::from(!d)
+        let [a, b] = self.0;
+        halves(!a) + halves(!b)
     }
+}
+
+#[inline(always)]
+fn halves(word: u64) -> u64 {
+    (word >> 32) + (word & 0xffff_ffff)
 }

@@ -3,6 +3,17 @@
 
 use core::{arch::asm, sync::atomic::AtomicU64};
 
+/// The value, of which the compiler knows nothing from here on.
+///
+/// By an instruction, not by an empty template: that would have a line of its own in the debug information and no
+/// instruction, which the kernel refuses ("Invalid line_info").
+#[inline(always)]
+pub(crate) fn opaque(mut value: usize) -> usize {
+    // SAFETY: a register is moved to itself.
+    unsafe { asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack)) };
+    value
+}
+
 /// Reads a word: one aligned load, which the kernel's JITs keep whole.
 #[inline(always)]
 pub(crate) fn load(word: &AtomicU64) -> u64 {
@@ -32,4 +43,17 @@ pub(crate) fn compare_exchange(word: &AtomicU64, current: u64, new: u64) -> u64 
         );
     }
     found
+}
+
+/// Adds to a word that other CPUs write too, wrapping round.
+#[inline(always)]
+pub(crate) fn add(word: &AtomicU64, value: u64) {
+    // SAFETY: the pointer comes from a reference; the kernel's instruction is atomic.
+    unsafe {
+        asm!(
+            "lock *(u64 *)({pointer} + 0) += {value}",
+            pointer = in(reg) word.as_ptr(),
+            value = in(reg) value,
+        );
+    }
 }

@@ -8,9 +8,6 @@
 #![expect(missing_docs, unreachable_pub, reason = "the macro for entry points makes undocumented public functions")]
 #![expect(unsafe_code, reason = "packet memory and map values are reached by pointers")]
 
-#[path = "frame.rs"]
-mod frame;
-
 use aya_ebpf::{
     EbpfContext,
     bindings::{BPF_F_MMAPABLE, xdp_action},
@@ -22,10 +19,7 @@ use aya_ebpf::{
 use lb_common::{
     bench::{TEMPLATE_WORDS, Template},
     header::MacPair,
-    packet::Packet,
 };
-
-use crate::frame::XdpFrame;
 
 /// What [`restore`] writes.
 #[map]
@@ -85,11 +79,16 @@ pub fn floor_pass(_ctx: XdpContext) -> u32 {
 /// The floor of rewriting: the MAC addresses are swapped.
 #[xdp]
 pub fn floor_swap(ctx: XdpContext) -> u32 {
-    let mut frame = XdpFrame::new(&ctx);
-    let Some(macs) = frame.at_mut::<MacPair>(0) else { return xdp_action::XDP_ABORTED };
-    let MacPair([a, b, c, d, e, f, g, h, i, j, k, l]) = *macs;
-    *macs = MacPair([g, h, i, j, k, l, a, b, c, d, e, f]);
-    let _ = (frame.length(), frame.ingress_ifindex());
+    let (start, end) = (ctx.data(), ctx.data_end());
+    if start + size_of::<MacPair>() > end {
+        return xdp_action::XDP_ABORTED;
+    }
+    let macs = start as *mut MacPair;
+    // SAFETY: within the frame, by the check above.
+    unsafe {
+        let MacPair([a, b, c, d, e, f, g, h, i, j, k, l]) = *macs;
+        *macs = MacPair([g, h, i, j, k, l, a, b, c, d, e, f]);
+    }
     xdp_action::XDP_TX
 }
 

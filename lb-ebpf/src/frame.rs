@@ -1,20 +1,45 @@
 //! The frame accessor: headers of the packet that an XDP context points at.
 #![expect(unsafe_code, reason = "packet memory is reached by pointers that the verifier checks")]
 
-use aya_ebpf::programs::XdpContext;
-use lb_common::{header::Header, packet::Packet};
+use aya_ebpf::{
+    bindings::xdp_md,
+    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+    programs::XdpContext,
+};
+use lb_common::{header::Header, packet::Packet, verdict::Verdict};
+
+use crate::atomic;
 
 /// The frame of one run of the program.
-pub(crate) struct XdpFrame<'a> {
+///
+/// `ROUGH` is for code with variable offsets. There LLVM leaves a check out that it has made before, but computes the
+/// pointer again; the verifier knows only the pointer that was checked ("offset is outside of the packet"). So every
+/// pointer is made opaque between its computation and its check. The common path does without, and is shorter for it.
+pub(crate) struct XdpFrame<'a, const ROUGH: bool> {
     ctx: &'a XdpContext,
     data: usize,
     end: usize,
 }
 
-impl<'a> XdpFrame<'a> {
+impl<'a, const ROUGH: bool> XdpFrame<'a, ROUGH> {
     #[inline(always)]
     pub(crate) fn new(ctx: &'a XdpContext) -> Self {
         Self { ctx, data: ctx.data(), end: ctx.data_end() }
+    }
+
+    /// Calls a function that may move the packet.
+    #[inline(always)]
+    pub(crate) fn call(&mut self, stage: impl FnOnce(*mut xdp_md) -> u64) -> Verdict {
+        let word = stage(self.ctx.ctx);
+        self.look_again();
+        Verdict::from_word(word)
+    }
+
+    /// After a helper that moves the packet, old pointers into it are worth nothing to the verifier.
+    #[inline(always)]
+    fn look_again(&mut self) {
+        self.data = self.ctx.data();
+        self.end = self.ctx.data_end();
     }
 
     #[inline(always)]
@@ -25,11 +50,12 @@ impl<'a> XdpFrame<'a> {
     #[inline(always)]
     fn pointer<T: Header>(&self, offset: usize) -> Option<*mut T> {
         let start = self.data + offset;
+        let start = if ROUGH { atomic::opaque(start) } else { start };
         (start + size_of::<T>() <= self.end).then_some(start as *mut T)
     }
 }
 
-impl Packet for XdpFrame<'_> {
+impl<const ROUGH: bool> Packet for XdpFrame<'_, ROUGH> {
     #[inline(always)]
     fn at<T: Header>(&self, offset: usize) -> Option<&T> {
         // SAFETY: within the frame, which lives as long as the context; any bit pattern is a T, and this target reads
@@ -41,6 +67,28 @@ impl Packet for XdpFrame<'_> {
     fn at_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T> {
         // SAFETY: as above, and the frame is borrowed mutably.
         self.pointer(offset).map(|pointer| unsafe { &mut *pointer })
+    }
+
+    #[inline(always)]
+    fn adjust_head(&mut self, delta: i32) -> bool {
+        // SAFETY: the context is this program's; every reference into the packet has ended, for this borrows mutably.
+        let done = unsafe { bpf_xdp_adjust_head(self.ctx.ctx, delta) } == 0;
+        self.look_again();
+        done
+    }
+
+    #[inline(always)]
+    fn adjust_tail(&mut self, delta: i32) -> bool {
+        // SAFETY: as above.
+        let done = unsafe { bpf_xdp_adjust_tail(self.ctx.ctx, delta) } == 0;
+        self.look_again();
+        done
+    }
+
+    #[inline(always)]
+    fn clamp_mss(&mut self, l4: usize, most: u16) {
+        crate::event::clamp_mss(self.ctx.ctx, l4 as u32, most.into());
+        self.look_again();
     }
 
     #[inline(always)]

@@ -9,25 +9,45 @@
 )]
 
 mod atomic;
+mod event;
 mod frame;
 mod maps;
+mod stage;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use aya_log_ebpf::info;
-use lb_common::{layout::Config, pipeline, verdict::Verdict};
+use lb_common::{layout::Config, pipeline, rare, verdict::Verdict};
 
 use crate::{frame::XdpFrame, maps::Maps};
 
-/// Balances one frame.
+/// Balances one frame: the common path.
 #[xdp]
 pub fn lb(ctx: XdpContext) -> u32 {
-    let mut frame = XdpFrame::new(&ctx);
-    match pipeline::process(&mut frame, &Maps) {
-        Verdict::Pass => xdp_action::XDP_PASS,
+    let mut frame = XdpFrame::<false>::new(&ctx);
+    let verdict = pipeline::process(&mut frame, &Maps);
+    if verdict == Verdict::Rare {
+        maps::take_rare_path(&ctx);
+    }
+    action(&ctx, &frame, verdict)
+}
+
+/// Balances one frame: what the common path leaves to it.
+#[xdp]
+pub fn lb_rare(ctx: XdpContext) -> u32 {
+    let mut frame = XdpFrame::<true>::new(&ctx);
+    let verdict = rare::process(&mut frame, &Maps);
+    action(&ctx, &frame, verdict)
+}
+
+/// The verdict as an XDP action.
+#[inline(always)]
+fn action<const ROUGH: bool>(ctx: &XdpContext, frame: &XdpFrame<'_, ROUGH>, verdict: Verdict) -> u32 {
+    match verdict {
+        Verdict::Pass | Verdict::Rare => xdp_action::XDP_PASS,
         Verdict::Transmit => xdp_action::XDP_TX,
         Verdict::Redirect(ifindex) => maps::redirect(ifindex),
         Verdict::Drop(reason) => {
-            info!(&ctx, "dropped {} bytes: {}", frame.length(), reason.name());
+            info!(ctx, "dropped {} bytes: {}", frame.length(), reason.name());
             xdp_action::XDP_DROP
         }
     }

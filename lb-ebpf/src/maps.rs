@@ -4,21 +4,28 @@
 //! controller's memory (`BPF_F_MMAPABLE`). The controller sets their sizes when it creates them.
 #![expect(unsafe_code, reason = "map values are reached by pointers")]
 
-use core::{arch::asm, sync::atomic::AtomicU64};
+use core::sync::atomic::AtomicU64;
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, xdp_action},
-    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns},
+    helpers::{bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns},
     macros::map,
-    maps::{Array, DevMapHash},
+    maps::{Array, DevMapHash, ProgramArray},
+    programs::XdpContext,
 };
 use lb_common::{
-    layout::{Backend, BackendCounters, BackendInfo, Config, FlowSet, NatSlot, Service, ServiceInfo, ServiceState},
+    event::Event,
+    flow::FlowWord,
+    layout::{
+        Backend, BackendCounters, BackendInfo, Config, FlowSet, FragmentSlot, NatSlot, Service, ServiceInfo,
+        ServiceState,
+    },
+    parse::Flags,
     tables::Tables,
     verdict::DropReason,
 };
 
-use crate::atomic;
+use crate::{atomic, event};
 
 /// Drop reasons that fit in one CPU's row of `DROPS`: two cache lines.
 const DROP_ROW: u32 = 16;
@@ -34,6 +41,17 @@ static RINGS: Array<u64> = Array::pinned(1, BPF_F_MMAPABLE);
 static FLOWS: Array<FlowSet> = Array::pinned(1, BPF_F_MMAPABLE);
 #[map]
 static NAT: Array<NatSlot> = Array::pinned(1, BPF_F_MMAPABLE);
+#[map]
+static FRAGMENTS: Array<FragmentSlot> = Array::pinned(1, BPF_F_MMAPABLE);
+/// Open flows of each backend.
+#[map]
+static LOADS: Array<AtomicU64> = Array::pinned(1, BPF_F_MMAPABLE);
+/// What each CPU sent of its own: a word a cache line.
+#[map]
+static ANSWERS: Array<[AtomicU64; 8]> = Array::pinned(1, BPF_F_MMAPABLE);
+/// The rare path.
+#[map]
+static PROGRAMS: ProgramArray = ProgramArray::pinned(1, 0);
 /// Rows of `Config::backends`, one a CPU.
 #[map]
 static COUNTERS: Array<BackendCounters> = Array::pinned(1, BPF_F_MMAPABLE);
@@ -59,6 +77,17 @@ static BACKEND_INFO: Array<BackendInfo> = Array::pinned(1, BPF_F_MMAPABLE);
 #[unsafe(no_mangle)]
 static CONFIG: Config = unsafe { core::mem::zeroed() };
 
+/// Of `lb_common::layout::features`: those that the plan needs. A constant to the verifier, which removes the rest.
+#[unsafe(no_mangle)]
+static FEATURES: u32 = 0;
+
+/// Goes on with the rare path. Returns only where there is none.
+#[inline(always)]
+pub(crate) fn take_rare_path(ctx: &XdpContext) {
+    // SAFETY: the context is this program's.
+    unsafe { PROGRAMS.tail_call(ctx, 0) };
+}
+
 /// Sends the frame out by an interface.
 #[inline(always)]
 pub(crate) fn redirect(ifindex: u32) -> u32 {
@@ -68,12 +97,9 @@ pub(crate) fn redirect(ifindex: u32) -> u32 {
 /// Keeps the compiler from taking a static's initial value for its value.
 #[inline(always)]
 fn opaque<T>(value: &'static T) -> &'static T {
-    let mut pointer = core::ptr::from_ref(value);
-    // SAFETY: no instruction; the pointer comes out as it went in.
-    unsafe {
-        asm!("/* {0} */", inout(reg) pointer, options(pure, nomem, nostack));
-        &*pointer
-    }
+    let pointer = atomic::opaque(core::ptr::from_ref(value).addr()) as *const T;
+    // SAFETY: the address of a static.
+    unsafe { &*pointer }
 }
 
 /// The maps of this program.
@@ -83,6 +109,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn config(&self) -> &Config {
         opaque(&CONFIG)
+    }
+
+    #[inline(always)]
+    fn features(&self) -> u32 {
+        *opaque(&FEATURES)
     }
 
     #[inline(always)]
@@ -109,6 +140,35 @@ impl Tables for Maps {
     #[inline(always)]
     fn nat_slot(&self, index: u32) -> Option<&NatSlot> {
         NAT.get(index)
+    }
+
+    #[inline(always)]
+    fn fragment(&self, index: u32) -> Option<&FragmentSlot> {
+        FRAGMENTS.get(index)
+    }
+
+    #[inline(always)]
+    fn load_of(&self, backend: u32) -> Option<&AtomicU64> {
+        LOADS.get(backend)
+    }
+
+    #[inline(always)]
+    fn answers(&self) -> Option<&AtomicU64> {
+        ANSWERS.get(cpu()).map(|[word, ..]| word)
+    }
+
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: a helper without arguments.
+        unsafe { bpf_get_prandom_u32() }
+    }
+
+    #[inline(always)]
+    fn learn_mtu(&self, backend: u32, mtu: u16) {
+        if let Some(backend) = BACKENDS.get_ptr_mut(backend) {
+            // SAFETY: a value of the map; the field is written at once.
+            unsafe { (&raw mut (*backend).mtu).write_volatile(mtu) };
+        }
     }
 
     #[inline(always)]
@@ -140,6 +200,26 @@ impl Tables for Maps {
     #[inline(always)]
     fn store(&self, word: &AtomicU64, value: u64) {
         atomic::store(word, value);
+    }
+
+    #[inline(always)]
+    fn add(&self, word: &AtomicU64, value: u64) {
+        atomic::add(word, value);
+    }
+
+    #[inline(always)]
+    fn open(&self, event: &Event) -> Result<FlowWord, DropReason> {
+        event::decode(event::flow_open(event))
+    }
+
+    #[inline(always)]
+    fn advance(&self, event: &Event) -> bool {
+        event::flow_advance(event) != 0
+    }
+
+    #[inline(always)]
+    fn answer(&self, slot: u32, family: u8, flags: Flags) {
+        event::flow_answer(slot, family.into(), flags.0.into());
     }
 
     #[inline(always)]

@@ -59,6 +59,34 @@ pub struct NextHop {
     pub source_mac: [u8; 6],
     /// The MAC address of the backend, or of the gateway to it.
     pub mac: [u8; 6],
+    /// The largest IP packet that the interface, or the route, lets through; 0 where that is not known.
+    pub mtu: u16,
+}
+
+impl Forward {
+    /// As the configuration writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nat => "nat",
+            Self::Dnat => "dnat",
+            Self::L2 => "l2",
+            Self::Ipip => "ipip",
+            Self::Gue => "gue",
+        }
+    }
+
+    /// Whether replies come back through the front node.
+    #[must_use]
+    pub const fn sees_replies(self) -> bool {
+        matches!(self, Self::Nat | Self::Dnat)
+    }
+
+    /// Whether a backend may be of another address family than the service.
+    #[must_use]
+    pub const fn crosses_families(self) -> bool {
+        matches!(self, Self::Ipip | Self::Gue)
+    }
 }
 
 /// The longest name of a service or a backend, in bytes.
@@ -74,6 +102,8 @@ pub enum Protocol {
     /// TCP.
     #[default]
     Tcp,
+    /// UDP.
+    Udp,
 }
 
 /// How a new flow finds its backend.
@@ -85,6 +115,12 @@ pub enum Algorithm {
     RoundRobin,
     /// Weighted consistent hashing of the 5-tuple (Eisenbud et al., NSDI 2016).
     Maglev,
+    /// The same of the client's address: a client stays with its backend.
+    SourceHash,
+    /// The backend with the fewest open flows for its weight.
+    LeastConnections,
+    /// The better of two at random.
+    RandomTwo,
 }
 
 /// How a packet reaches its backend.
@@ -94,4 +130,12 @@ pub enum Forward {
     /// Source and destination rewritten, replies rewritten back; the backend needs no configuration.
     #[default]
     Nat,
+    /// Destination rewritten, the client's address kept; the front node is the backends' gateway.
+    Dnat,
+    /// MAC addresses rewritten; the backend has the virtual address and answers the client directly.
+    L2,
+    /// IP in IP; the backend takes the outer header off (`lb decap`) and answers the client directly.
+    Ipip,
+    /// The same behind a UDP header (GUE), which routers and network cards spread by flow.
+    Gue,
 }

@@ -202,6 +202,7 @@ fn plan(ifindex: u32) -> Plan {
             source: if v6 { IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 1, 1]) } else { [10, 0, 100, 1].into() },
             source_mac: [2, 0, 0, 0, 1, 0],
             mac: [2, 0, 0, 0, 1, host as u8],
+            mtu: 1500,
         }),
     };
     let service = |name: &str, listen: &str, v6: bool| ServicePlan {

@@ -9,9 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use lab::{Lab, Layout, test};
 use lb_common::{
     flow::{FlowWord, State, TICK_SHIFT},
-    host::{ACK, FIN, HostTables, RST, SYN, TcpFrame},
-    packet::Frame,
-    pipeline,
+    host::{self, ACK, FIN, HostTables, RST, SYN, TcpFrame},
     verdict::{DropReason, Verdict},
 };
 use lb_userspace::{
@@ -62,7 +60,7 @@ fn compare(lab: &Lab, seed: u64) -> Result<()> {
         let ingress_ifindex = ifindexes[usize::from(source.random.bool())];
         host.now_ns = away_from_a_tick();
         let mut on_host = bytes.clone();
-        let verdict = pipeline::process(&mut Frame { bytes: &mut on_host, ingress_ifindex }, &host);
+        let verdict = host::process(&mut on_host, ingress_ifindex, &host);
         let in_kernel = dataplane.dry_run(&bytes, ingress_ifindex)?;
         if ticks(monotonic_ns()) != ticks(host.now_ns) {
             // Held up between the two for so long that they may have seen different times.
@@ -104,7 +102,7 @@ fn away_from_a_tick() -> u64 {
 
 fn action(verdict: Verdict) -> Action {
     match verdict {
-        Verdict::Pass => Action::Pass,
+        Verdict::Pass | Verdict::Rare => Action::Pass,
         Verdict::Transmit => Action::Transmit,
         Verdict::Redirect(_) => Action::Redirect,
         Verdict::Drop(_) => Action::Drop,
@@ -123,7 +121,7 @@ struct Seen {
 impl Seen {
     fn count(&mut self, verdict: Verdict) {
         *match verdict {
-            Verdict::Pass => &mut self.passed,
+            Verdict::Pass | Verdict::Rare => &mut self.passed,
             Verdict::Transmit => &mut self.transmitted,
             Verdict::Redirect(_) => &mut self.redirected,
             Verdict::Drop(reason) => &mut self.dropped[reason as usize],
@@ -206,6 +204,7 @@ fn plan([client_side, backend_side]: [u32; 2]) -> Plan {
             source: if family == 4 { [10, 0, 0, 1].into() } else { IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 1]) },
             source_mac: [2, 0, 0, 0, 1, 0],
             mac: [2, 0, 0, 0, 1, host],
+            mtu: 1500,
         }),
     };
     let service = |name: &str, listen: &str, algorithm, backends| ServicePlan {

@@ -14,7 +14,7 @@ pub const RST: u8 = 0x04;
 /// ACK, of the TCP control bits.
 pub const ACK: u8 = 0x10;
 
-/// A TCP segment in an Ethernet frame.
+/// A TCP segment or UDP datagram in an Ethernet frame.
 #[derive(Clone, Copy, Debug)]
 pub struct TcpFrame<'a> {
     /// Source MAC address.
@@ -35,7 +35,9 @@ pub struct TcpFrame<'a> {
     pub fragment: u16,
     /// IP protocol number.
     pub protocol: u8,
-    /// What follows the TCP header.
+    /// TCP options, a multiple of four bytes.
+    pub tcp_options: &'a [u8],
+    /// What follows the TCP header, or the UDP header where the protocol is 17.
     pub payload: &'a [u8],
 }
 
@@ -51,6 +53,7 @@ impl Default for TcpFrame<'_> {
             options: &[],
             fragment: 0,
             protocol: 6,
+            tcp_options: &[],
             payload: &[],
         }
     }
@@ -63,11 +66,23 @@ impl TcpFrame<'_> {
         let mut segment = vec![];
         segment.extend(self.source.port().to_be_bytes());
         segment.extend(self.destination.port().to_be_bytes());
-        segment.extend([0, 0, 0, 1, 0, 0, 0, 2, 5 << 4, self.flags, 0xff, 0xff, 0, 0, 0, 0]);
+        let check_at = if self.protocol == 17 {
+            segment.extend(((8 + self.payload.len()) as u16).to_be_bytes());
+            segment.extend([0, 0]);
+            6
+        } else {
+            let offset = (5 + self.tcp_options.len() / 4) as u8;
+            segment.extend([0, 0, 0, 1, 0, 0, 0, 2, offset << 4, self.flags, 0xff, 0xff, 0, 0, 0, 0]);
+            segment.extend(self.tcp_options);
+            16
+        };
         segment.extend(self.payload);
         let pseudo = pseudo_header(self.source.ip(), self.destination.ip(), segment.len(), self.protocol);
-        let check = checksum(&[&pseudo, &segment]);
-        segment[16..18].copy_from_slice(&check);
+        let check = match checksum(&[&pseudo, &segment]) {
+            [0, 0] if self.protocol == 17 => [0xff, 0xff],
+            check => check,
+        };
+        segment[check_at..check_at + 2].copy_from_slice(&check);
 
         let mut frame = vec![];
         frame.extend(self.destination_mac);
@@ -101,7 +116,7 @@ impl TcpFrame<'_> {
     }
 }
 
-/// Whether the header checksum (IPv4) and the TCP checksum of an untagged frame are right, computed from scratch.
+/// Whether the header checksum (IPv4) and the TCP or UDP checksum of an untagged frame are right, computed from scratch.
 #[must_use]
 pub fn l4_checksum_is_right(frame: &[u8]) -> bool {
     let ip = &frame[14..];
@@ -121,8 +136,9 @@ pub fn l4_checksum_is_right(frame: &[u8]) -> bool {
     checksum(&[&pseudo, segment]) == [0, 0]
 }
 
-/// RFC 9293, section 3.1, and RFC 8200, section 8.1.
-fn pseudo_header(source: IpAddr, destination: IpAddr, length: usize, protocol: u8) -> Vec<u8> {
+/// What checksums cover beside the packet (RFC 9293, section 3.1; RFC 8200, section 8.1).
+#[must_use]
+pub fn pseudo_header(source: IpAddr, destination: IpAddr, length: usize, protocol: u8) -> Vec<u8> {
     let mut header = vec![];
     for address in [source, destination] {
         match address {
@@ -136,7 +152,8 @@ fn pseudo_header(source: IpAddr, destination: IpAddr, length: usize, protocol: u
 }
 
 /// RFC 1071 over parts of even length, but for the last.
-fn checksum(parts: &[&[u8]]) -> [u8; 2] {
+#[must_use]
+pub fn checksum(parts: &[&[u8]]) -> [u8; 2] {
     let mut sum = 0u64;
     for part in parts {
         for pair in part.chunks(2) {

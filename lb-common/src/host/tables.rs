@@ -1,10 +1,13 @@
 //! The maps in plain memory.
 
 use core::sync::atomic::{AtomicU64, Ordering};
-use std::vec::Vec;
+use std::{sync::Mutex, vec::Vec};
 
 use crate::{
-    layout::{Backend, BackendCounters, Config, FlowSet, NatSlot, Ring, Service, ServiceState, VERSION, backend_flags},
+    layout::{
+        Backend, BackendCounters, Config, FlowSet, FragmentSlot, MAX_REACH, NatSlot, Ring, Service, ServiceState,
+        VERSION, backend_flags,
+    },
     nat, service,
     tables::Tables,
     verdict::DropReason,
@@ -26,6 +29,18 @@ pub struct HostTables {
     pub flows: Vec<FlowSet>,
     /// The NAT table.
     pub nat: Vec<NatSlot>,
+    /// The fragment table.
+    pub fragments: Vec<FragmentSlot>,
+    /// Open flows of backends.
+    pub loads: Vec<AtomicU64>,
+    /// MTUs learnt: backend and size, the latest last.
+    pub learnt: Mutex<Vec<(u32, u16)>>,
+    /// Of the layout's features.
+    pub features: u32,
+    /// This CPU's count of answers.
+    pub answers: AtomicU64,
+    /// The next random number.
+    pub random: AtomicU64,
     /// This CPU's counters of backends.
     pub counters: Vec<BackendCounters>,
     /// This CPU's memory of services.
@@ -50,6 +65,8 @@ pub fn config() -> Config {
         nat_port_base: 20_000,
         nat_port_count: 512,
         established_ticks: crate::flow::ticks(7200),
+        datagram_ticks: crate::flow::ticks(60),
+        fragment_mask: 63,
         flow_key: [0x9e37_79b9, 0x7f4a_7c15, 0xf39c_c060, 0x5ced_c834, 0x1082_276b, 0xf3a2_7251],
         tag_key: [0xf86c_6a11, 0xd0c1_8e95, 0x2767_f0b1, 0x53d2_7b7f, 0x0347_045b, 0x5bf1_827f],
         place_key: [0x0188_6f09, 0x2840_3002, 0xc1d6_4ba4, 0x0f33_5e36, 0xf06a_d7ae, 0x9717_877e],
@@ -70,6 +87,12 @@ impl HostTables {
             rings: many(config.rings),
             flows: many(config.flow_mask + 1),
             nat: many(config.nat_slots),
+            fragments: many(config.fragment_mask + 1),
+            loads: many(config.backends),
+            learnt: Mutex::default(),
+            features: u32::MAX,
+            answers: AtomicU64::new(0),
+            random: AtomicU64::new(0),
             counters: many(config.backends),
             states: many(config.service_mask + 1),
             drops: many(DropReason::ALL.len() as u32),
@@ -78,10 +101,22 @@ impl HostTables {
         }
     }
 
-    /// Puts a service at its home slot, and returns that.
+    /// Puts a service at its home slot, or at the first free one behind it, and returns that.
+    ///
+    /// # Panics
+    ///
+    /// Where all slots within reach are taken.
     pub fn add_service(&mut self, service: Service) -> u32 {
-        let slot = service::home(&self.config, service.address, service.port, service.protocol);
-        self.services[slot as usize] = service;
+        let home = service::home(&self.config, service.address, service.port, service.protocol);
+        let slot = |step| (home + step) & self.config.service_mask;
+        let step = (0..=u32::from(MAX_REACH))
+            .find(|&step| self.services[slot(step) as usize].protocol == 0)
+            .expect("a slot within reach is free");
+        let slot = slot(step);
+        let reach = self.services[slot as usize].reach;
+        self.services[slot as usize] = Service { reach, ..service };
+        let home = &mut self.services[home as usize];
+        home.reach = home.reach.max(step as u8);
         slot
     }
 
@@ -115,6 +150,10 @@ impl Tables for HostTables {
         &self.config
     }
 
+    fn features(&self) -> u32 {
+        self.features
+    }
+
     fn service(&self, slot: u32) -> Option<&Service> {
         self.services.get(slot as usize)
     }
@@ -133,6 +172,30 @@ impl Tables for HostTables {
 
     fn nat_slot(&self, index: u32) -> Option<&NatSlot> {
         self.nat.get(index as usize)
+    }
+
+    fn fragment(&self, index: u32) -> Option<&FragmentSlot> {
+        self.fragments.get(index as usize)
+    }
+
+    fn load_of(&self, backend: u32) -> Option<&AtomicU64> {
+        self.loads.get(backend as usize)
+    }
+
+    fn answers(&self) -> Option<&AtomicU64> {
+        Some(&self.answers)
+    }
+
+    fn random(&self) -> u32 {
+        // Weyl sequence, mixed: enough to pick from.
+        let weyl = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst);
+        ((weyl ^ weyl >> 29).wrapping_mul(0xff51_afd7_ed55_8ccd) >> 32) as u32
+    }
+
+    fn learn_mtu(&self, backend: u32, mtu: u16) {
+        if let Ok(mut learnt) = self.learnt.lock() {
+            learnt.push((backend, mtu));
+        }
     }
 
     fn counters(&self, backend: u32) -> Option<&BackendCounters> {
@@ -157,6 +220,10 @@ impl Tables for HostTables {
 
     fn store(&self, word: &AtomicU64, value: u64) {
         word.store(value, Ordering::SeqCst);
+    }
+
+    fn add(&self, word: &AtomicU64, value: u64) {
+        word.fetch_add(value, Ordering::SeqCst);
     }
 
     fn compare_exchange(&self, word: &AtomicU64, current: u64, new: u64) -> u64 {

@@ -7,11 +7,11 @@ use core::{
 use std::{vec, vec::Vec};
 
 use super::*;
+use crate::ip;
 use crate::{
     flow::TICK_SHIFT,
-    host::{ACK, FIN, HostTables, RST, SYN, TcpFrame, config, l4_checksum_is_right},
-    layout::algorithm,
-    packet::Frame,
+    host::{self, ACK, FIN, HostTables, RST, SYN, TcpFrame, config, l4_checksum_is_right},
+    layout::{VIRTUAL_ADDRESS, algorithm},
     wire::AddressWords,
 };
 
@@ -25,7 +25,7 @@ fn socket(text: &str) -> SocketAddr {
 
 fn words(address: IpAddr) -> AddressWords {
     match address {
-        IpAddr::V4(v4) => [u32::from_ne_bytes(v4.octets()), 0, 0, 0],
+        IpAddr::V4(v4) => [u32::from_ne_bytes(v4.octets()).into(), 0],
         IpAddr::V6(v6) => bytemuck::cast(v6.octets()),
     }
 }
@@ -62,6 +62,9 @@ fn world() -> HostTables {
     let mut tables = HostTables::new(config());
     let v4 = tables.add_service(service("203.0.113.10:80", algorithm::ROUND_ROBIN));
     let v6 = tables.add_service(service("[2001:db8::10]:80", algorithm::ROUND_ROBIN));
+    for address in ["203.0.113.10:0", "[2001:db8::10]:0"] {
+        tables.add_service(Service { protocol: VIRTUAL_ADDRESS, ..service(address, 0) });
+    }
     tables.add_backend(0, backend("10.0.0.11:8080", "10.0.0.1"));
     tables.add_backend(1, backend("10.0.0.12:8080", "10.0.0.1"));
     tables.add_backend(2, backend("[fd00::11]:8080", "fd00::1"));
@@ -73,7 +76,7 @@ fn world() -> HostTables {
 
 fn send(tables: &HostTables, ingress_ifindex: u32, frame: TcpFrame<'_>) -> (Verdict, Vec<u8>) {
     let mut bytes = frame.bytes();
-    let verdict = process(&mut Frame { bytes: &mut bytes, ingress_ifindex }, tables);
+    let verdict = host::process(&mut bytes, ingress_ifindex, tables);
     (verdict, bytes)
 }
 
@@ -126,7 +129,10 @@ fn what_is_not_for_a_service_passes_untouched() {
         ("another address", TcpFrame { destination: socket("203.0.113.11:80"), ..Default::default() }),
         ("another protocol", TcpFrame { protocol: 17, ..Default::default() }),
         ("a NAT port that is nobody's", TcpFrame { destination: socket("10.0.0.1:20001"), ..Default::default() }),
-        ("a later fragment", TcpFrame { fragment: 0x2010, ..Default::default() }),
+        (
+            "a later fragment for another address",
+            TcpFrame { fragment: 0x2010, destination: socket("203.0.113.11:80"), ..Default::default() },
+        ),
         ("a SYN to the front node", TcpFrame { flags: SYN, destination: socket("10.0.0.1:80"), ..Default::default() }),
     ];
     for (what, frame) in frames {
@@ -144,7 +150,7 @@ fn a_frame_that_ends_early_passes() {
     let tables = world();
     for length in 0..whole.len() {
         let mut bytes = whole[..length].to_vec();
-        let verdict = process(&mut Frame { bytes: &mut bytes, ingress_ifindex: CLIENT_IFINDEX }, &tables);
+        let verdict = host::process(&mut bytes, CLIENT_IFINDEX, &tables);
         assert_eq!(verdict, Verdict::Pass, "{length} bytes");
         assert_eq!(bytes, whole[..length]);
     }
@@ -155,14 +161,16 @@ fn dropped_frames_are_counted_by_reason() {
     let check = |frame: TcpFrame<'_>, reason: DropReason, count: u64| {
         let tables = world();
         for _ in 0..count {
-            assert_eq!(from_client(&tables, frame).0, Verdict::Drop(reason));
+            // A segment without a flow is answered by a RST, so that its sender knows at once.
+            let expected = if reason == DropReason::NoFlow { Verdict::Transmit } else { Verdict::Drop(reason) };
+            assert_eq!(from_client(&tables, frame).0, expected);
         }
         assert_eq!(dropped(&tables), [(reason.name(), count)]);
     };
     check(TcpFrame { flags: ACK, ..Default::default() }, DropReason::NoFlow, 3);
     check(TcpFrame { flags: SYN | ACK, ..Default::default() }, DropReason::NoFlow, 1);
     check(TcpFrame { flags: SYN, hop_limit: 1, ..Default::default() }, DropReason::HopLimit, 1);
-    check(TcpFrame { flags: SYN, fragment: 0x2000, ..Default::default() }, DropReason::Fragment, 2);
+    check(TcpFrame { fragment: 0x2010, ..Default::default() }, DropReason::Fragment, 2);
 }
 
 #[test]
@@ -171,7 +179,8 @@ fn a_service_without_backends_drops_new_flows() {
     let slot = tables.find_service(words(IpAddr::from([203, 0, 113, 10])), Be16::new(80), ip::TCP, 4).unwrap();
     tables.set_ring(slot, 0, &[]);
     let (verdict, _) = from_client(&tables, TcpFrame { flags: SYN, ..Default::default() });
-    assert_eq!(verdict, Verdict::Drop(DropReason::NoBackend));
+    assert_eq!(verdict, Verdict::Transmit, "answered by a RST");
+    assert_eq!(dropped(&tables), [("no_backend", 1)]);
 }
 
 #[test]
@@ -250,7 +259,7 @@ fn flows_of_a_backend_that_is_gone_are_not_served() {
     let mut tables = world();
     let request = opens(&tables, 40_000);
     tables.backends[0] = Backend::default();
-    assert_eq!(from_client(&tables, TcpFrame::default()).0, Verdict::Drop(DropReason::NoFlow));
+    assert_eq!(from_client(&tables, TcpFrame::default()).0, Verdict::Transmit, "answered by a RST");
     assert_eq!(send(&tables, BACKEND_IFINDEX, answer(&request, ACK)).0, Verdict::Pass);
     // The client starts anew from the same port.
     tables.set_ring(find_v4(&tables), 0, &[1]);
@@ -322,10 +331,27 @@ fn a_closed_flow_gives_way_to_a_new_one_from_the_same_port() {
 }
 
 #[test]
-fn a_repeated_syn_stays_with_its_backend() {
+fn a_repeated_syn_goes_to_another_backend_unless_the_first_has_answered() {
     let tables = world();
-    assert_eq!(ends(&opens(&tables, 40_000)), ends(&opens(&tables, 40_000)));
-    assert_eq!(tables.counters[0].connections.load(Relaxed), 1);
+    let first = opens(&tables, 40_000);
+    let second = opens(&tables, 40_000);
+    assert_ne!(ends(&first).1, ends(&second).1);
+    send(&tables, BACKEND_IFINDEX, answer(&second, SYN | ACK));
+    assert_eq!(ends(&opens(&tables, 40_000)), ends(&second));
+}
+
+#[test]
+fn a_refusal_is_swallowed_while_there_is_another_backend() {
+    let mut tables = world();
+    let first = opens(&tables, 40_000);
+    let (verdict, _) = send(&tables, BACKEND_IFINDEX, answer(&first, RST | ACK));
+    assert_eq!(verdict, Verdict::Drop(DropReason::Refused));
+    let second = opens(&tables, 40_000);
+    assert_ne!(ends(&first).1, ends(&second).1);
+
+    tables.set_ring(find_v4(&tables), 0, &[0]);
+    let alone = opens(&tables, 40_001);
+    assert_eq!(send(&tables, BACKEND_IFINDEX, answer(&alone, RST | ACK)).0, Verdict::Redirect(CLIENT_IFINDEX));
 }
 
 #[test]
@@ -390,7 +416,7 @@ fn a_full_table_refuses_new_flows_and_gives_their_ports_back() {
         let source = SocketAddr::from(([192, 0, 2, 1], port));
         from_client(&tables, TcpFrame { source, ..Default::default() });
     }
-    let taken = || tables.nat.iter().filter(|slot| slot.word.load(Relaxed) != 0).count();
+    let taken = || tables.nat.iter().filter(|slot| FlowWord(slot.word.load(Relaxed)).state() != State::Free).count();
     assert_eq!(taken(), 4);
     let source = socket("192.0.2.1:50000");
     let (verdict, _) = from_client(&tables, TcpFrame { source, flags: SYN, ..Default::default() });

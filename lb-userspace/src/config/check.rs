@@ -338,14 +338,22 @@ pub(crate) fn check_pair(listen: SocketAddr, forward: Forward, backend: SocketAd
     if backend == listen {
         return Err(format!("{backend} is where the service itself listens; write the server's own address"));
     }
-    match forward {
-        Forward::Nat if listen.is_ipv4() != backend.is_ipv4() => {
-            let family = |address: SocketAddr| if address.is_ipv4() { "IPv4" } else { "IPv6" };
-            let (wanted, found) = (family(listen), family(backend));
-            Err(format!("the service listens on {wanted} and forward = \"nat\" keeps the family; {backend} is {found}"))
-        }
-        Forward::Nat => Ok(()),
+    if listen.is_ipv4() != backend.is_ipv4() && !forward.crosses_families() {
+        let family = |address: SocketAddr| if address.is_ipv4() { "IPv4" } else { "IPv6" };
+        let (wanted, found, mode) = (family(listen), family(backend), forward.name());
+        return Err(format!(
+            "the service listens on {wanted} and forward = \"{mode}\" keeps the family; {backend} is {found}"
+        ));
     }
+    if listen.port() != backend.port() && !forward.sees_replies() {
+        return Err(format!(
+            "forward = \"{}\" leaves the packet as it is: the backend's port must be that of the service, {}, not {}",
+            forward.name(),
+            listen.port(),
+            backend.port()
+        ));
+    }
+    Ok(())
 }
 
 /// A number within its bounds.

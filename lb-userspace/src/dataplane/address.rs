@@ -2,15 +2,35 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use lb_common::wire::{AddressWords, Be16};
+use lb_common::{
+    ip,
+    layout::{Backend, backend_flags},
+    wire::{AddressWords, Be16},
+};
 
-/// IP protocol numbers.
-pub(super) const TCP: u8 = 6;
+use crate::plan::Protocol;
+
+/// IP protocol number.
+pub(super) fn protocol_number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => ip::TCP,
+        Protocol::Udp => ip::UDP,
+    }
+}
+
+/// Back from [`protocol_number`]; none where the number is no service's.
+pub(super) fn protocol(number: u8) -> Option<Protocol> {
+    match number {
+        ip::TCP => Some(Protocol::Tcp),
+        ip::UDP => Some(Protocol::Udp),
+        _ => None,
+    }
+}
 
 /// As map values hold an address.
 pub(super) fn words(address: IpAddr) -> AddressWords {
     match address {
-        IpAddr::V4(v4) => [u32::from_ne_bytes(v4.octets()), 0, 0, 0],
+        IpAddr::V4(v4) => [u32::from_ne_bytes(v4.octets()).into(), 0],
         IpAddr::V6(v6) => bytemuck::cast(v6.octets()),
     }
 }
@@ -23,11 +43,17 @@ pub(super) fn family(address: IpAddr) -> u8 {
 /// Back from [`words`].
 pub(super) fn socket(words: AddressWords, family: u8, port: Be16) -> SocketAddr {
     let address = if family == 4 {
-        IpAddr::V4(Ipv4Addr::from(words[0].to_ne_bytes()))
+        IpAddr::V4(Ipv4Addr::from((words[0] as u32).to_ne_bytes()))
     } else {
         IpAddr::V6(Ipv6Addr::from(bytemuck::cast::<_, [u8; 16]>(words)))
     };
     SocketAddr::new(address, port.get())
+}
+
+/// Where a backend listens.
+pub(super) fn of_backend(backend: &Backend) -> SocketAddr {
+    let family = if backend.flags & backend_flags::IPV6 == 0 { 4 } else { 6 };
+    socket(backend.address, family, backend.port)
 }
 
 /// A name as maps hold it; longer ones are cut, which the configuration does not let happen.

@@ -5,7 +5,7 @@
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use lb_common::{
     host::HostTables,
-    layout::{BackendCounters, FlowSet, NatSlot, ServiceState},
+    layout::{BackendCounters, FlowSet, FragmentSlot, NatSlot, ServiceState},
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -98,6 +98,13 @@ impl Dataplane {
             let NatSlot { word, client: [a, b], port_service, path: [c, d], unused: [e, f] } = slot;
             copy::<NatSlot>(&maps.nat, index, [word, a, b, port_service, c, d, e, f]);
         }
+        for (slot, index) in tables.fragments.iter_mut().zip(0..) {
+            let FragmentSlot { tag, note } = slot;
+            copy(&maps.fragments, index, [tag, note]);
+        }
+        for (load, index) in tables.loads.iter_mut().zip(0..) {
+            *load.get_mut() = maps.loads.read(index);
+        }
         for (counters, index) in tables.counters.iter_mut().zip(cpu * config.backends..) {
             let BackendCounters { packets_in, bytes_in, packets_out, bytes_out, connections, .. } = counters;
             copy(&maps.counters, index, [packets_in, bytes_in, packets_out, bytes_out, connections]);
@@ -106,6 +113,7 @@ impl Dataplane {
             let ServiceState { cursor, .. } = state;
             copy(&maps.states, index, [cursor]);
         }
+        tables.features = self.variant.features;
         tables.now_ns = now_ns();
         tables
     }

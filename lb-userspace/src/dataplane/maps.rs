@@ -9,8 +9,8 @@ use aya::maps::MapData;
 use lb_common::{
     flow::FlowWord,
     layout::{
-        self, Backend, BackendCounters, BackendInfo, Config, FlowSet, NatSlot, Ring, Service, ServiceInfo,
-        ServiceState, VERSION, backend_flags,
+        self, Backend, BackendCounters, BackendInfo, Config, FlowSet, FragmentSlot, NatSlot, Ring, Service,
+        ServiceInfo, ServiceState, VERSION, backend_flags,
     },
 };
 use rustix::time::{ClockId, clock_gettime};
@@ -28,12 +28,16 @@ pub(super) const DROP_ROW: u32 = 16;
 pub(super) const META: &str = "META";
 
 /// Every map that is pinned, in the order in which they are removed.
-pub(super) const PINNED: [&str; 12] = [
+pub(super) const PINNED: [&str; 16] = [
     "SERVICES",
     "BACKENDS",
     "RINGS",
     "FLOWS",
     "NAT",
+    "FRAGMENTS",
+    "LOADS",
+    "ANSWERS",
+    "PROGRAMS",
     "COUNTERS",
     "STATES",
     "DROPS",
@@ -47,7 +51,7 @@ pub(super) const PINNED: [&str; 12] = [
 pub(super) const MAX_DEVICES: u32 = 256;
 
 /// How many values each map has.
-pub(super) fn entries(config: &Config) -> [(&'static str, u32); 12] {
+pub(super) fn entries(config: &Config) -> [(&'static str, u32); 16] {
     let services = config.service_mask + 1;
     [
         ("SERVICES", services),
@@ -55,6 +59,10 @@ pub(super) fn entries(config: &Config) -> [(&'static str, u32); 12] {
         ("RINGS", config.rings / 2),
         ("FLOWS", config.flow_mask + 1),
         ("NAT", config.nat_slots),
+        ("FRAGMENTS", config.fragment_mask + 1),
+        ("LOADS", config.backends),
+        ("ANSWERS", config.cpus),
+        ("PROGRAMS", 1),
         ("COUNTERS", config.backends * config.cpus),
         ("STATES", services * config.cpus),
         ("DROPS", DROP_ROW * config.cpus),
@@ -74,6 +82,8 @@ pub(super) struct Maps {
     pub(super) rings: Region<u64>,
     pub(super) flows: Region<FlowSet>,
     pub(super) nat: Region<NatSlot>,
+    pub(super) fragments: Region<FragmentSlot>,
+    pub(super) loads: Region<u64>,
     pub(super) counters: Region<BackendCounters>,
     pub(super) states: Region<ServiceState>,
     pub(super) drops: Region<u64>,
@@ -122,6 +132,8 @@ impl Maps {
             rings: region!("RINGS"),
             flows: region!("FLOWS"),
             nat: region!("NAT"),
+            fragments: region!("FRAGMENTS"),
+            loads: region!("LOADS"),
             counters: region!("COUNTERS"),
             states: region!("STATES"),
             drops: region!("DROPS"),

@@ -25,7 +25,7 @@ use std::{
 };
 
 use aya::Ebpf;
-use lb_common::layout::backend_flags;
+use lb_common::layout::{self, backend_flags};
 use rustix::{
     fs::{FlockOperation, flock},
     thread::{MembarrierCommand, membarrier},
@@ -41,8 +41,9 @@ use self::{
     maps::Maps,
     packet_log::PacketLog,
     placement::{Full, Op, Placement},
+    program::Variant,
 };
-use crate::plan::Plan;
+use crate::plan::{Forward, Plan};
 
 /// Where and how the data plane lives.
 #[derive(Clone, Debug)]
@@ -106,7 +107,10 @@ pub struct Dataplane {
     placement: Placement,
     adopted: Vec<Adopted>,
     ebpf: Ebpf,
+    variant: Variant,
     packet_log: Option<PacketLog>,
+    /// Whether [`attach`](Self::attach) has been called.
+    attached: bool,
     /// Whether what is pinned stays when this goes.
     keep: bool,
     _lock: File,
@@ -128,7 +132,7 @@ impl Dataplane {
         let fresh = pinned.is_none();
         let opened = pinned
             .map_or_else(|| sizing::config(options, possible_cpus()?), Ok)
-            .and_then(|config| Ok((program::load(pin_dir, &config, false)?, config)))
+            .and_then(|config| Ok((program::load(pin_dir, &config, Variant::default())?, config)))
             .and_then(|(ebpf, config)| {
                 if fresh {
                     maps::write_meta(pin_dir, &config)?;
@@ -150,7 +154,18 @@ impl Dataplane {
             maps.forget_flows_of_the_gone();
         }
         let keep = !program::attachments(pin_dir)?.is_empty();
-        Ok(Self { options: options.clone(), maps, placement, adopted, ebpf, packet_log: None, keep, _lock: lock })
+        Ok(Self {
+            options: options.clone(),
+            maps,
+            placement,
+            adopted,
+            ebpf,
+            variant: Variant::default(),
+            packet_log: None,
+            attached: false,
+            keep,
+            _lock: lock,
+        })
     }
 
     /// What the pinned maps held when they were opened; nothing on a fresh start.
@@ -164,6 +179,10 @@ impl Dataplane {
     ///
     /// Where a table is full.
     pub fn apply(&mut self, plan: &Plan) -> Result<usize, Error> {
+        let features = self.variant.features | features(plan);
+        if features != self.variant.features {
+            self.replace_program(Variant { features, ..self.variant })?;
+        }
         let ops = match self.placement.change(plan) {
             Ok(ops) => ops,
             Err(_) => {
@@ -188,6 +207,7 @@ impl Dataplane {
             .map(|interface| program::attach(&mut self.ebpf, &pin_dir, interface, self.options.xdp_mode))
             .collect::<Result<Vec<_>, Error>>()?;
         program::detach_others(&pin_dir, &self.options.interfaces)?;
+        self.attached = true;
         self.keep = true;
         Ok(attachments)
     }
@@ -212,6 +232,11 @@ impl Dataplane {
                 foreign += 1;
             }
         }
+        // Flows that end without a word are not counted by packets.
+        let (_, open) = snapshot::open_flows(&self.maps);
+        for (index, open) in (0..).zip(open) {
+            self.maps.loads.write(index, &open);
+        }
         Ok(foreign)
     }
 
@@ -222,16 +247,24 @@ impl Dataplane {
     ///
     /// Where the kernel refuses the program.
     pub fn log_drops(&mut self, on: bool) -> Result<(), Error> {
-        if on == self.packet_log.is_some() {
+        if on == self.variant.log_drops {
             return Ok(());
         }
-        let mut ebpf = program::load(&self.options.pin_dir, &self.maps.config, on)?;
-        let packet_log = if on { Some(PacketLog::start(&mut ebpf)?) } else { None };
+        self.replace_program(Variant { log_drops: on, ..self.variant })
+    }
+
+    /// Puts another variant of the program in the place of the running one.
+    fn replace_program(&mut self, variant: Variant) -> Result<(), Error> {
+        let mut ebpf = program::load(&self.options.pin_dir, &self.maps.config, variant)?;
+        let packet_log = if variant.log_drops { Some(PacketLog::start(&mut ebpf)?) } else { None };
         let before = std::mem::replace(&mut self.ebpf, ebpf);
-        if let Err(error) = self.attach() {
+        if self.attached
+            && let Err(error) = self.attach()
+        {
             self.ebpf = before;
             return Err(error);
         }
+        self.variant = variant;
         self.packet_log = packet_log;
         Ok(())
     }
@@ -328,16 +361,22 @@ fn discard(pin_dir: &Path) {
     }
 }
 
+/// The parts of the program that a plan needs.
+fn features(plan: &Plan) -> u32 {
+    let dnat = plan.services.iter().any(|service| service.forward == Forward::Dnat);
+    if dnat { layout::features::DNAT } else { 0 }
+}
+
 fn adopted(maps: &Maps) -> Vec<Adopted> {
     let services: std::collections::BTreeMap<_, _> = maps.services().into_iter().collect();
     let backends = maps.backends().into_iter();
     backends
         .filter_map(|(index, backend)| {
-            let service = services.get(&backend.service)?;
+            services.get(&backend.service)?;
             Some(Adopted {
                 service: address::name(&maps.service_info.read(backend.service).name),
                 backend: address::name(&maps.backend_info.read(index).name),
-                address: address::socket(backend.address, service.family, backend.port),
+                address: address::of_backend(&backend),
                 healthy: backend.flags & backend_flags::HEALTHY != 0,
             })
         })

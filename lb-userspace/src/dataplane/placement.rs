@@ -6,13 +6,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use lb_common::{
     hash,
-    layout::{self, Config, MAX_REACH, Ring, backend_flags},
+    layout::{self, Config, MAX_REACH, Ring, VIRTUAL_ADDRESS, backend_flags},
     nat, service,
     wire::Be16,
 };
@@ -22,7 +22,7 @@ use super::{
     ring::{self, MAGLEV_SLOTS, Member},
     space::Space,
 };
-use crate::plan::{Algorithm, BackendPlan, Forward, NextHop, Plan, Protocol, ServicePlan};
+use crate::plan::{Algorithm, BackendPlan, Forward, NextHop, Plan, ServicePlan};
 
 /// A change of the maps. Operations are carried out in the order in which they come.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,13 +55,16 @@ pub(crate) enum Full {
     Rings,
 }
 
-type Key = (SocketAddr, Protocol);
+/// Address and port, and IP protocol number.
+type Key = (SocketAddr, u8);
 
 /// What stands where.
 #[derive(Clone, Debug)]
 pub(crate) struct Placement {
     config: Config,
     services: BTreeMap<Key, Arc<Placed>>,
+    /// The slot of each virtual address's entry.
+    addresses: BTreeMap<IpAddr, u32>,
     /// By slot: which service, if any, and the slot's reach.
     slots: BTreeMap<u32, (Option<Key>, u8)>,
     backends: Space,
@@ -83,6 +86,7 @@ impl Placement {
     pub(crate) fn new(config: Config) -> Self {
         Self {
             services: BTreeMap::new(),
+            addresses: BTreeMap::new(),
             slots: BTreeMap::new(),
             backends: Space::new(config.backends),
             rings: Space::new(config.rings),
@@ -98,26 +102,25 @@ impl Placement {
     ) -> Self {
         let mut placement = Self::new(config);
         let mut placed = BTreeMap::new();
-        let mut families = BTreeMap::new();
+        let mut keys = BTreeMap::new();
         for (slot, service) in services {
-            let key = (service.protocol == address::TCP)
-                .then(|| (address::socket(service.address, service.family, service.port), Protocol::Tcp));
+            let address = address::socket(service.address, service.family, service.port);
+            let key = (service.protocol != 0).then_some((address, service.protocol));
             placement.slots.insert(slot, (key, service.reach));
-            if let Some(key) = key {
+            if service.protocol == VIRTUAL_ADDRESS {
+                placement.addresses.insert(address.ip(), slot);
+            } else if let Some(key) = key {
                 let ring = Ring::from_word(service.ring);
                 placement.rings.take(ring.base, ring.length);
-                families.insert(slot, (key, service.family));
+                keys.insert(slot, key);
                 placed
                     .insert(key, Placed { slot, plan: None, ring, entries: Arc::from([]), backends: BTreeMap::new() });
             }
         }
         for (index, backend) in backends {
             placement.backends.take(index, 1);
-            if let Some((key, family)) = families.get(&backend.service)
-                && let Some(service) = placed.get_mut(key)
-            {
-                let address = address::socket(backend.address, *family, backend.port);
-                service.backends.insert(address, (index, backend));
+            if let Some(service) = keys.get(&backend.service).and_then(|key| placed.get_mut(key)) {
+                service.backends.insert(address::of_backend(&backend), (index, backend));
             }
         }
         placement.services = placed.into_iter().map(|(key, placed)| (key, Arc::new(placed))).collect();
@@ -128,17 +131,18 @@ impl Placement {
     pub(crate) fn change(&mut self, plan: &Plan) -> Result<Vec<Op>, Full> {
         let mut next = self.clone();
         let mut ops = Ops::default();
-        let planned: BTreeSet<Key> = plan.services.iter().map(|service| (service.listen, service.protocol)).collect();
+        let planned: BTreeSet<Key> = plan.services.iter().map(key).collect();
         let gone: Vec<Key> = next.services.keys().filter(|key| !planned.contains(key)).copied().collect();
         for key in gone {
             next.remove(key, &mut ops);
         }
         for service in &plan.services {
-            let key = (service.listen, service.protocol);
+            let key = key(service);
             if next.services.get(&key).is_none_or(|placed| placed.plan.as_ref() != Some(service)) {
                 next.place(key, service, &mut ops)?;
             }
         }
+        next.announce(plan, &mut ops)?;
         *self = next;
         Ok(ops.in_order())
     }
@@ -155,12 +159,15 @@ impl Placement {
             }
             self.set_service(placed, plan, &mut ops);
         }
+        for (address, slot) in &self.addresses {
+            self.set_address(*address, *slot, &mut ops);
+        }
         ops.in_order()
     }
 
     /// Slots that hold a service.
     pub(crate) fn service_slots(&self) -> BTreeSet<u32> {
-        self.services.values().map(|placed| placed.slot).collect()
+        self.services.values().map(|placed| placed.slot).chain(self.addresses.values().copied()).collect()
     }
 
     /// Indexes that hold a backend.
@@ -174,11 +181,46 @@ impl Placement {
         self.rings.reclaim();
     }
 
+    /// Gives every virtual address its entry, and takes those away that are none any more.
+    fn announce(&mut self, plan: &Plan, ops: &mut Ops) -> Result<(), Full> {
+        let planned: BTreeSet<IpAddr> = plan.services.iter().map(|service| service.listen.ip()).collect();
+        let gone: Vec<IpAddr> = self.addresses.keys().filter(|address| !planned.contains(address)).copied().collect();
+        for address in gone {
+            if let Some(slot) = self.addresses.remove(&address) {
+                self.leave_slot(slot, ops);
+            }
+        }
+        for address in planned {
+            if !self.addresses.contains_key(&address) {
+                let slot = self.take_slot((SocketAddr::new(address, 0), VIRTUAL_ADDRESS), ops)?;
+                self.addresses.insert(address, slot);
+                self.set_address(address, slot, ops);
+            }
+        }
+        Ok(())
+    }
+
+    fn set_address(&self, address: IpAddr, slot: u32, ops: &mut Ops) {
+        let reach = self.slots.get(&slot).map_or(0, |(_, reach)| *reach);
+        let value = layout::Service {
+            address: words(address),
+            protocol: VIRTUAL_ADDRESS,
+            family: family(address),
+            reach,
+            ..Default::default()
+        };
+        ops.services.push(Op::SetService { slot, value, name: String::new() });
+    }
+
+    fn leave_slot(&mut self, slot: u32, ops: &mut Ops) {
+        let entry = self.slots.entry(slot).or_default();
+        entry.0 = None;
+        ops.gone_services.push(Op::ClearService { slot, reach: entry.1 });
+    }
+
     fn remove(&mut self, key: Key, ops: &mut Ops) {
         let Some(placed) = self.services.remove(&key) else { return };
-        let slot = self.slots.entry(placed.slot).or_default();
-        slot.0 = None;
-        ops.gone_services.push(Op::ClearService { slot: placed.slot, reach: slot.1 });
+        self.leave_slot(placed.slot, ops);
         for (index, _) in placed.backends.values() {
             self.backends.give(*index, 1);
             ops.gone_backends.push(Op::ClearBackend { index: *index, service: placed.slot });
@@ -233,15 +275,22 @@ impl Placement {
         let value = layout::Service {
             address: words(plan.listen.ip()),
             port: Be16::new(plan.listen.port()),
-            protocol: protocol(plan.protocol),
+            protocol: address::protocol_number(plan.protocol),
             family: family(plan.listen.ip()),
             reach,
             algorithm: match plan.algorithm {
                 Algorithm::RoundRobin => layout::algorithm::ROUND_ROBIN,
                 Algorithm::Maglev => layout::algorithm::MAGLEV,
+                Algorithm::SourceHash => layout::algorithm::SOURCE_HASH,
+                Algorithm::LeastConnections => layout::algorithm::LEAST_CONNECTIONS,
+                Algorithm::RandomTwo => layout::algorithm::RANDOM_TWO,
             },
             forward: match plan.forward {
                 Forward::Nat => layout::forward::NAT,
+                Forward::Dnat => layout::forward::DNAT,
+                Forward::L2 => layout::forward::L2,
+                Forward::Ipip => layout::forward::IPIP,
+                Forward::Gue => layout::forward::GUE,
             },
             ring: placed.ring.to_word(),
             ..Default::default()
@@ -252,7 +301,7 @@ impl Placement {
     /// The first free slot from the home of a service on, and the home's reach wide enough to find it.
     fn take_slot(&mut self, key: Key, ops: &mut Ops) -> Result<u32, Full> {
         let (listen, transport) = key;
-        let home = service::home(&self.config, words(listen.ip()), Be16::new(listen.port()), protocol(transport));
+        let home = service::home(&self.config, words(listen.ip()), Be16::new(listen.port()), transport);
         let (reach, slot) = (0..=MAX_REACH)
             .map(|step| (step, (home + u32::from(step)) & self.config.service_mask))
             .find(|(_, slot)| self.slots.get(slot).is_none_or(|(key, _)| key.is_none()))
@@ -273,9 +322,9 @@ impl Placement {
         slot: u32,
         before: Option<&layout::Backend>,
     ) -> layout::Backend {
-        let (source, path) = match (&plan.next_hop, before) {
-            (Some(hop), _) => (words(hop.source), path(hop)),
-            (None, Some(before)) => (before.source, before.path),
+        let (source, path, mtu) = match (&plan.next_hop, before) {
+            (Some(hop), _) => (words(hop.source), path(hop), hop.mtu),
+            (None, Some(before)) => (before.source, before.path, before.mtu),
             (None, None) => Default::default(),
         };
         let mut flags = 0;
@@ -288,9 +337,13 @@ impl Placement {
         if takes_flows(plan) {
             flags |= backend_flags::IN_ROTATION;
         }
+        if plan.address.is_ipv6() {
+            flags |= backend_flags::IPV6;
+        }
         let address = words(plan.address.ip());
         let port = Be16::new(plan.address.port());
-        debug_assert_eq!(service.listen.is_ipv4(), plan.address.is_ipv4(), "NAT stays within a family");
+        let one_family = service.listen.is_ipv4() == plan.address.is_ipv4();
+        debug_assert!(one_family || service.forward.crosses_families(), "only encapsulation crosses families");
         layout::Backend {
             address,
             source,
@@ -299,7 +352,8 @@ impl Placement {
             flags,
             nat_base: nat::base(&self.config, address, port),
             service: slot,
-            weight: plan.weight.into(),
+            mtu,
+            weight: plan.weight,
         }
     }
 
@@ -329,8 +383,9 @@ fn entries(plan: &ServicePlan, backends: &BTreeMap<SocketAddr, (u32, layout::Bac
         })
         .collect();
     match plan.algorithm {
-        Algorithm::RoundRobin => ring::round_robin(&members),
-        Algorithm::Maglev => ring::maglev(&members, MAGLEV_SLOTS),
+        Algorithm::RoundRobin | Algorithm::RandomTwo => ring::round_robin(&members),
+        Algorithm::Maglev | Algorithm::SourceHash => ring::maglev(&members, MAGLEV_SLOTS),
+        Algorithm::LeastConnections => members.iter().map(|member| member.index).collect(),
     }
 }
 
@@ -347,10 +402,8 @@ fn path(hop: &NextHop) -> layout::Path {
     bytemuck::cast(bytes)
 }
 
-fn protocol(protocol: Protocol) -> u8 {
-    match protocol {
-        Protocol::Tcp => address::TCP,
-    }
+fn key(service: &ServicePlan) -> Key {
+    (service.listen, address::protocol_number(service.protocol))
 }
 
 /// Operations by kind, so that what is referred to is there first and goes last.

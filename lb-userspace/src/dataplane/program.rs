@@ -8,7 +8,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{DevMapHash, MapData},
+    maps::{DevMapHash, MapData, ProgramArray},
     programs::{
         ProgramError, Xdp,
         links::{FdLink, PinnedLink},
@@ -24,27 +24,56 @@ use crate::interface;
 /// The object file that lb-userspace/build.rs makes of lb-ebpf.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf"));
 
-/// The entry point in lb-ebpf.
+/// The entry points in lb-ebpf: the common path, and the rare one that it calls.
 const PROGRAM: &str = "lb";
+const RARE: &str = "lb_rare";
 
-/// Loads the program for the maps pinned in a directory; creates and pins those that are missing. Whether it logs is a
-/// constant to the verifier, which removes the dead instructions.
-pub(super) fn load(pin_dir: &Path, config: &Config, log_drops: bool) -> Result<Ebpf, Error> {
+/// What is compiled into the program by constants: the verifier removes the rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Variant {
+    /// Whether dropped packets are logged.
+    pub(super) log_drops: bool,
+    /// Of [`lb_common::layout::features`].
+    pub(super) features: u32,
+}
+
+/// Loads the program for the maps pinned in a directory; creates and pins those that are missing.
+pub(super) fn load(pin_dir: &Path, config: &Config, variant: Variant) -> Result<Ebpf, Error> {
     let entries = maps::entries(config);
+    let log_level = if variant.log_drops { aya_log::Level::Info as u8 } else { 0 };
     let mut loader = EbpfLoader::new();
-    let log_level = if log_drops { aya_log::Level::Info as u8 } else { 0 };
-    loader.override_global(aya_log::LEVEL, &log_level, true);
-    loader.default_map_pin_directory(pin_dir).override_global("CONFIG", bytemuck::bytes_of(config), true);
+    loader
+        .default_map_pin_directory(pin_dir)
+        .override_global("CONFIG", bytemuck::bytes_of(config), true)
+        .override_global("FEATURES", &variant.features, true)
+        .override_global(aya_log::LEVEL, &log_level, true);
     for (name, entries) in entries {
         loader.map_max_entries(name, entries);
     }
     let mut ebpf = loader.load(OBJECT).map_err(|source| Error::Load { source: Box::new(source) })?;
-    program(&mut ebpf)?.load().map_err(|source| Error::Load { source: Box::new(source.into()) })?;
+    for name in [PROGRAM, RARE] {
+        entry_point(&mut ebpf, name)?.load().map_err(|source| Error::Load { source: Box::new(source.into()) })?;
+    }
+    let rare = entry_point(&mut ebpf, RARE)?
+        .fd()
+        .map_err(|source| Error::Load { source: Box::new(source.into()) })?
+        .try_clone()
+        .map_err(|source| Error::System { what: "cannot clone a program's descriptor".into(), source })?;
+    let path = pin_dir.join("PROGRAMS");
+    MapData::from_pin(&path)
+        .and_then(aya::maps::Map::from_map_data)
+        .and_then(ProgramArray::try_from)
+        .and_then(|mut programs: ProgramArray<MapData>| programs.set(0, &rare, 0))
+        .map_err(|source| Error::Map { path, source })?;
     Ok(ebpf)
 }
 
 pub(super) fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
-    let program = ebpf.program_mut(PROGRAM).expect("lb-ebpf has this entry point");
+    entry_point(ebpf, PROGRAM)
+}
+
+fn entry_point<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, Error> {
+    let program = ebpf.program_mut(name).expect("lb-ebpf has this entry point");
     program.try_into().map_err(|source: ProgramError| Error::Load { source: Box::new(source.into()) })
 }
 

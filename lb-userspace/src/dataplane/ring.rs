@@ -101,7 +101,7 @@ mod tests {
         let member = |(index, &weight): (usize, &u16)| Member {
             index: index as u32,
             weight,
-            identity: hash::nh(&hash::PUBLIC_KEY, [index as u32, 7, 7, 7], 80),
+            identity: hash::nh(&hash::PUBLIC_KEY, [index as u64, 7], 80),
         };
         weights.iter().enumerate().filter(|(_, weight)| **weight > 0).map(member).collect()
     }

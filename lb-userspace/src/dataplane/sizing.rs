@@ -18,6 +18,12 @@ const FIRST_PORT: u16 = 1024;
 /// Idle time of an established flow.
 const ESTABLISHED_SECONDS: u32 = 2 * 60 * 60;
 
+/// Idle time of a UDP flow: what Linux's connection tracking gives a stream.
+const DATAGRAM_SECONDS: u32 = 120;
+
+/// Packets whose fragments are under way at the same time.
+const FRAGMENTS: u32 = 8192;
+
 /// Words of the ring space: 8 million entries, 64 bytes for each of a million flows' worth of backends.
 const RING_WORDS: u32 = 1 << 22;
 
@@ -49,6 +55,8 @@ pub(super) fn config(options: &Options, cpus: u32) -> Result<Config, Error> {
         nat_port_base,
         nat_port_count,
         established_ticks: flow::ticks(ESTABLISHED_SECONDS),
+        datagram_ticks: flow::ticks(DATAGRAM_SECONDS),
+        fragment_mask: FRAGMENTS - 1,
         flow_key,
         tag_key,
         place_key,

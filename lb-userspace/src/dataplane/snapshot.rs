@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::atomic::Ordering};
 
 use lb_common::{
     flow::{FlowWord, State, Ticks},
-    layout::{Backend, WAYS, algorithm, backend_flags},
+    layout::{Backend, WAYS, algorithm, backend_flags, forward},
     verdict::DropReason,
 };
 use serde::{Deserialize, Serialize};
@@ -114,17 +114,8 @@ impl std::ops::AddAssign for Counters {
 /// Reads every counter.
 pub(super) fn take(maps: &Maps) -> Snapshot {
     let now = Ticks::from_ns(maps::now_ns());
-    let live = |word: u64| Some(FlowWord(word)).filter(|word| word.is_live(now, maps.config.established_ticks));
-    let mut open = vec![0; maps.config.backends as usize];
-    let mut flows = 0;
-    for word in maps.flow_words().filter_map(|word| live(word.load(Ordering::Relaxed))) {
-        flows += 1;
-        if word.state() != State::Closed
-            && let Some(count) = open.get_mut(word.backend() as usize)
-        {
-            *count += 1;
-        }
-    }
+    let live = |word: u64| Some(FlowWord(word)).filter(|word| word.is_live(now, &maps.config));
+    let (flows, open) = open_flows(maps);
     let nat = maps.nat_words().filter(|word| live(word.load(Ordering::Relaxed)).is_some()).count();
     Snapshot {
         services: services(maps, &open),
@@ -132,6 +123,25 @@ pub(super) fn take(maps: &Maps) -> Snapshot {
         flows: Usage { used: flows, capacity: u64::from(maps.config.flow_mask + 1) * WAYS as u64 },
         nat: Usage { used: nat as u64, capacity: maps.config.nat_slots.into() },
     }
+}
+
+/// Live flows, and by backend those that are open.
+pub(super) fn open_flows(maps: &Maps) -> (u64, Vec<u64>) {
+    let now = Ticks::from_ns(maps::now_ns());
+    let mut open = vec![0; maps.config.backends as usize];
+    let mut flows = 0;
+    for word in maps.flow_words().map(|word| FlowWord(word.load(Ordering::Relaxed))) {
+        if !word.is_live(now, &maps.config) {
+            continue;
+        }
+        flows += 1;
+        if word.state() != State::Closed
+            && let Some(count) = open.get_mut(word.backend() as usize)
+        {
+            *count += 1;
+        }
+    }
+    (flows, open)
 }
 
 fn services(maps: &Maps, open: &[u64]) -> Vec<ServiceCounters> {
@@ -142,8 +152,8 @@ fn services(maps: &Maps, open: &[u64]) -> Vec<ServiceCounters> {
     let mut services: Vec<ServiceCounters> = maps
         .services()
         .into_iter()
-        .filter(|(_, service)| service.protocol == address::TCP)
-        .map(|(slot, service)| {
+        .filter_map(|(slot, service)| Some((slot, service, address::protocol(service.protocol)?)))
+        .map(|(slot, service, protocol)| {
             let info = maps.service_info.read(slot);
             let mut totals = Counters::from(info.retired);
             let mut backends: Vec<BackendCounters> = backends
@@ -152,7 +162,7 @@ fn services(maps: &Maps, open: &[u64]) -> Vec<ServiceCounters> {
                 .into_iter()
                 .map(|(index, backend)| BackendCounters {
                     name: address::name(&maps.backend_info.read(index).name),
-                    address: address::socket(backend.address, service.family, backend.port),
+                    address: address::of_backend(&backend),
                     in_rotation: backend.flags & backend_flags::IN_ROTATION != 0,
                     connections: open[index as usize],
                     totals: maps.counters(index).into(),
@@ -163,12 +173,21 @@ fn services(maps: &Maps, open: &[u64]) -> Vec<ServiceCounters> {
             ServiceCounters {
                 name: address::name(&info.name),
                 listen: address::socket(service.address, service.family, service.port),
-                protocol: Protocol::Tcp,
+                protocol,
                 algorithm: match service.algorithm {
                     algorithm::MAGLEV => Algorithm::Maglev,
+                    algorithm::SOURCE_HASH => Algorithm::SourceHash,
+                    algorithm::LEAST_CONNECTIONS => Algorithm::LeastConnections,
+                    algorithm::RANDOM_TWO => Algorithm::RandomTwo,
                     _ => Algorithm::RoundRobin,
                 },
-                forward: Forward::Nat,
+                forward: match service.forward {
+                    forward::DNAT => Forward::Dnat,
+                    forward::L2 => Forward::L2,
+                    forward::IPIP => Forward::Ipip,
+                    forward::GUE => Forward::Gue,
+                    _ => Forward::Nat,
+                },
                 totals,
                 backends,
             }

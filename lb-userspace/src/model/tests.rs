@@ -44,7 +44,7 @@ fn address(index: usize) -> SocketAddr {
 }
 
 pub(super) fn hop() -> NextHop {
-    NextHop { ifindex: 2, source: "10.0.0.254".parse().unwrap(), source_mac: [2; 6], mac: [4; 6] }
+    NextHop { ifindex: 2, source: "10.0.0.254".parse().unwrap(), source_mac: [2; 6], mac: [4; 6], mtu: 1500 }
 }
 
 pub(super) fn routes(model: &Model) -> HashMap<IpAddr, Result<NextHop, String>> {

@@ -8,7 +8,7 @@ use rtnetlink::{
     packet_route::{
         link::{LinkAttribute, LinkFlags, LinkLayerType},
         neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourState},
-        route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia},
+        route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType, RouteVia},
     },
 };
 
@@ -18,6 +18,8 @@ pub(super) struct Link {
     pub(super) up: bool,
     /// Of Ethernet interfaces.
     pub(super) mac: Option<[u8; 6]>,
+    /// 0 where the kernel does not say.
+    pub(super) mtu: u16,
 }
 
 /// A neighbour entry.
@@ -36,6 +38,8 @@ pub(super) struct Route {
     pub(super) interface: u32,
     pub(super) gateway: Option<IpAddr>,
     pub(super) source: Option<IpAddr>,
+    /// Where it is smaller than that of the interface.
+    pub(super) mtu: Option<u16>,
 }
 
 impl Route {
@@ -50,11 +54,12 @@ pub(super) async fn links(handle: &Handle) -> Result<HashMap<u32, Link>, Error> 
     let mut messages = handle.link().get().execute();
     while let Some(message) = messages.try_next().await? {
         let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
-        let mut link = Link { name: String::new(), up: message.header.flags.contains(LinkFlags::Up), mac: None };
+        let mut link = Link { name: String::new(), up: message.header.flags.contains(LinkFlags::Up), mac: None, mtu: 0 };
         for attribute in message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name = name,
                 LinkAttribute::Address(address) if ethernet => link.mac = address.try_into().ok(),
+                LinkAttribute::Mtu(mtu) => link.mtu = u16::try_from(mtu).unwrap_or(u16::MAX),
                 _ => {}
             }
         }
@@ -112,7 +117,7 @@ fn usable(address: IpAddr, message: &RouteMessage) -> Result<Route, String> {
         }
         other => return Err(format!("no route to {address}: its route is of type {other:?}").to_lowercase()),
     }
-    let (mut interface, mut gateway, mut source) = (None, None, None);
+    let (mut interface, mut gateway, mut source, mut mtu) = (None, None, None, None);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Oif(index) => interface = Some(*index),
@@ -120,11 +125,20 @@ fn usable(address: IpAddr, message: &RouteMessage) -> Result<Route, String> {
             RouteAttribute::Via(RouteVia::Inet(via)) => gateway = Some(IpAddr::V4(*via)),
             RouteAttribute::Via(RouteVia::Inet6(via)) => gateway = Some(IpAddr::V6(*via)),
             RouteAttribute::PrefSource(from) => source = ip(from),
+            RouteAttribute::Metrics(metrics) => mtu = metrics.iter().find_map(path_mtu),
             _ => {}
         }
     }
     let interface = interface.ok_or_else(|| format!("the route to {address} names no interface"))?;
-    Ok(Route { interface, gateway, source })
+    Ok(Route { interface, gateway, source, mtu })
+}
+
+/// Of a route, or learnt by the kernel for its destination.
+fn path_mtu(metric: &RouteMetric) -> Option<u16> {
+    match metric {
+        RouteMetric::Mtu(mtu) => u16::try_from(*mtu).ok(),
+        _ => None,
+    }
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {
@@ -156,6 +170,7 @@ mod tests {
             let ip = |text: &str| text.parse().ok();
             let expected = expected.map(|(interface, gateway, source)| Route {
                 interface,
+                mtu: None,
                 gateway: ip(gateway),
                 source: ip(source),
             });

@@ -93,7 +93,10 @@ fn way(
         known.insert(hop, mac);
     }
     match (known.get(&hop), route.gateway) {
-        (Some(mac), _) => Ok(NextHop { ifindex: route.interface, source, source_mac, mac: *mac }),
+        (Some(mac), _) => {
+            let mtu = route.mtu.unwrap_or(link.mtu);
+            Ok(NextHop { ifindex: route.interface, source, source_mac, mac: *mac, mtu })
+        }
         (None, None) => Err(format!("no neighbour: {address} does not answer on {}", link.name)),
         (None, Some(gateway)) => {
             Err(format!("no neighbour: gateway {gateway} to {address} does not answer on {}", link.name))

@@ -17,7 +17,7 @@ backend = [{ name = "web-01", address = "10.0.0.11:80" }, { name = "web-02", add
 fn model(serving: usize) -> Model {
     let config = crate::config::Config::parse("lb.toml".as_ref(), FILE).unwrap();
     let mut model = Model::new(&config.services, &Overrides::default(), Timestamp::UNIX_EPOCH);
-    let hop = NextHop { ifindex: 2, source: "10.0.0.1".parse().unwrap(), source_mac: [2; 6], mac: [4; 6] };
+    let hop = NextHop { ifindex: 2, source: "10.0.0.1".parse().unwrap(), source_mac: [2; 6], mac: [4; 6], mtu: 1500 };
     let routes = model.addresses().into_iter().map(|address| (address, Ok(hop))).collect();
     model.resolve(&routes, Timestamp::UNIX_EPOCH);
     let later: Timestamp = "2026-02-26T14:11:00.123456Z".parse().unwrap();

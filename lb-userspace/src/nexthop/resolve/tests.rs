@@ -9,11 +9,11 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn link(up: bool, mac: Option<[u8; 6]>) -> Link {
-    Link { name: "eth0".into(), up, mac }
+    Link { name: "eth0".into(), up, mac, mtu: 1500 }
 }
 
 fn route(gateway: Option<&str>) -> Route {
-    Route { interface: 2, gateway: gateway.map(ip), source: Some(ip("10.0.0.1")) }
+    Route { interface: 2, gateway: gateway.map(ip), source: Some(ip("10.0.0.1")), mtu: None }
 }
 
 fn neighbours() -> Neighbours {
@@ -26,7 +26,7 @@ fn a_way_needs_a_link_an_address_and_a_neighbour() {
     let check = |link: Option<Link>, route: Route, neighbours: Neighbours, expected: Result<[u8; 6], &str>| {
         let links = link.into_iter().map(|link| (2, link)).collect();
         let found = way(ip("10.0.0.11"), &route, &links, &neighbours, &mut HashMap::new());
-        let hop = |mac| NextHop { ifindex: 2, source: ip("10.0.0.1"), source_mac: OURS, mac };
+        let hop = |mac| NextHop { ifindex: 2, source: ip("10.0.0.1"), source_mac: OURS, mac, mtu: 1500 };
         assert_eq!(found, expected.map(hop).map_err(str::to_owned));
     };
     let good = || Some(link(true, Some(OURS)));

@@ -1,0 +1,146 @@
+//! Fragments: the first shows the ports, and the later ones of the same packet are treated as if they had them.
+//!
+//! One slot to a hash of addresses, protocol and identification; the newest packet has it.
+
+use crate::{
+    encap,
+    flow::{self, Ticks},
+    hash,
+    ip::{Ip, L3, Walk},
+    layout::{Backend, FragmentSlot, Service, backend_flags, forward},
+    nat,
+    packet::Packet,
+    parse::{Datagram, Flags},
+    rewrite, service,
+    tables::Tables,
+    verdict::{DropReason, Verdict},
+    wire::{Address, Be16},
+};
+
+/// How long after the first one later fragments are expected: as long as Linux waits for them.
+const PATIENCE: u32 = flow::ticks(30);
+
+/// Ports (source 16, destination 16) and when they were seen (24), and a bit that says that there are any.
+#[derive(Clone, Copy, Debug)]
+pub struct Note(u64);
+
+impl Note {
+    const VALID: u64 = 1 << 63;
+
+    #[inline(always)]
+    fn new(source_port: Be16, destination_port: Be16, now: Ticks) -> Self {
+        let ports = u64::from(source_port.raw()) | u64::from(destination_port.raw()) << 16;
+        Self(Self::VALID | u64::from(now.number()) << 32 | ports)
+    }
+
+    #[inline(always)]
+    fn seen(self) -> Ticks {
+        Ticks::of((self.0 >> 32) as u32)
+    }
+}
+
+/// Remembers the ports of the first fragment of a packet.
+#[inline(always)]
+pub fn note<I: Ip, T: Tables>(tables: &T, datagram: &Datagram<I>, walk: &Walk) {
+    let tag = tag::<I, T>(tables, datagram.source, datagram.destination, walk);
+    if let Some(slot) = slot(tables, tag) {
+        let now = Ticks::from_ns(tables.now_ns());
+        tables.store(&slot.note, 0);
+        tables.store(&slot.tag, tag);
+        tables.store(&slot.note, Note::new(datagram.source_port, datagram.destination_port, now).0);
+    }
+}
+
+/// Sends a later fragment after the first one.
+#[inline(always)]
+pub fn forward<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T, walk: &Walk) -> Result<Verdict, DropReason> {
+    let ip = packet.at::<I>(L3).ok_or(DropReason::Internal)?;
+    let (source, destination, hop_limit) = (ip.source(), ip.destination(), ip.hop_limit());
+    let Some(note) = recall::<I, T>(tables, source, destination, walk) else {
+        // Nobody else's business if it is for a service.
+        return if service::is_virtual::<I, T>(tables, destination) {
+            Err(DropReason::Fragment)
+        } else {
+            Ok(Verdict::Pass)
+        };
+    };
+    let datagram: Datagram<I> = Datagram {
+        l4: walk.l4,
+        protocol: walk.protocol,
+        source,
+        destination,
+        source_port: Be16::from_raw(note.0 as u16),
+        destination_port: Be16::from_raw((note.0 >> 16) as u16),
+        flags: Flags::default(),
+        hop_limit,
+    };
+    let (address, port) = (destination.words(), datagram.destination_port);
+    if let Some((slot, service)) = service::find(tables, address, port, walk.protocol, I::FAMILY) {
+        if hop_limit <= 1 {
+            return Err(DropReason::HopLimit);
+        }
+        let key = flow::Key::new(tables.config(), I::FAMILY, source.words(), datagram.source_port, slot);
+        let flow = flow::find(tables, &key).ok_or(DropReason::Fragment)?;
+        let backend = tables.backend(flow.backend()).ok_or(DropReason::Internal)?;
+        if backend.flags & backend_flags::PRESENT == 0 {
+            return Err(DropReason::Fragment);
+        }
+        let counters = tables.counters(flow.backend()).ok_or(DropReason::Internal)?;
+        tables.count(&counters.packets_in, 1);
+        tables.count(&counters.bytes_in, packet.len());
+        to_backend::<I, P>(packet, service, backend, source)
+    } else if let Some(reply) = nat::find_reply(tables, &datagram) {
+        if hop_limit <= 1 {
+            return Err(DropReason::HopLimit);
+        }
+        let counters = tables.counters(reply.word.backend()).ok_or(DropReason::Internal)?;
+        tables.count(&counters.packets_out, 1);
+        tables.count(&counters.bytes_out, packet.len());
+        let (client, _, slot) = nat::client(tables, reply.slot);
+        let service = tables.service(slot).ok_or(DropReason::Internal)?;
+        let path = nat::path(tables, reply.slot);
+        let (source, destination) = (I::Address::from_words(service.address), I::Address::from_words(client));
+        rewrite::fragment::<I, P>(packet, source, destination, path)
+    } else {
+        Ok(Verdict::Pass)
+    }
+}
+
+#[inline(always)]
+fn to_backend<I: Ip, P: Packet>(
+    packet: &mut P,
+    service: &Service,
+    backend: &Backend,
+    client: I::Address,
+) -> Result<Verdict, DropReason> {
+    match service.forward {
+        forward::L2 => rewrite::leave(packet, backend.path),
+        forward::IPIP => encap::to_backend::<I, P>(packet, backend, false, 0),
+        forward::GUE => encap::to_backend::<I, P>(packet, backend, true, 0),
+        mode => {
+            let source = if mode == forward::DNAT { client } else { I::Address::from_words(backend.source) };
+            rewrite::fragment::<I, P>(packet, source, I::Address::from_words(backend.address), backend.path)
+        }
+    }
+}
+
+#[inline(always)]
+fn recall<I: Ip, T: Tables>(tables: &T, source: I::Address, destination: I::Address, walk: &Walk) -> Option<Note> {
+    let tag = tag::<I, T>(tables, source, destination, walk);
+    let slot = slot(tables, tag)?;
+    let note = Note(tables.load(&slot.note));
+    let recent = Ticks::from_ns(tables.now_ns()).since(note.seen()) <= PATIENCE;
+    (tables.load(&slot.tag) == tag && note.0 & Note::VALID != 0 && recent).then_some(note)
+}
+
+#[inline(always)]
+fn slot<T: Tables>(tables: &T, tag: u64) -> Option<&FragmentSlot> {
+    tables.fragment((tag >> 32) as u32 & tables.config().fragment_mask)
+}
+
+#[inline(always)]
+fn tag<I: Ip, T: Tables>(tables: &T, source: I::Address, destination: I::Address, walk: &Walk) -> u64 {
+    let config = tables.config();
+    hash::nh(&config.flow_key, source.words(), walk.id)
+        ^ hash::nh(&config.tag_key, destination.words(), u32::from(walk.protocol))
+}

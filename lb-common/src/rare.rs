@@ -1,0 +1,119 @@
+//! What most frames are spared: VLAN tags, IPv6 extension headers, fragments, ICMP.
+//!
+//! A program of its own, so that the common path is small: the entry point calls it where [`pipeline::process`] says
+//! [`Verdict::Rare`].
+
+use network_types::{
+    eth::EthHdr,
+    ip::{Ipv4Hdr, Ipv6Hdr},
+};
+
+use crate::{
+    fragment, icmp,
+    ip::{Fragment, Ip, TCP, UDP},
+    packet::Packet,
+    parse, pipeline,
+    tables::Tables,
+    verdict::{DropReason, Verdict},
+    vlan,
+    wire::Be16,
+};
+
+/// The parts of the rare path. In the BPF program each is a function of its own for each family, which the verifier goes
+/// through once, whatever led to it; on the host they are called directly.
+pub trait Stages: Packet {
+    /// [`datagram`].
+    fn datagram<I: Ip, T: Tables>(&mut self, tables: &T, l4: usize, protocol: u8) -> Verdict {
+        datagram::<I, Self, T>(self, tables, l4, protocol)
+    }
+
+    /// [`note`].
+    fn note<I: Ip, T: Tables>(&mut self, tables: &T) {
+        note::<I, Self, T>(self, tables);
+    }
+
+    /// [`follow`].
+    fn follow<I: Ip, T: Tables>(&mut self, tables: &T) -> Verdict {
+        follow::<I, Self, T>(self, tables)
+    }
+
+    /// [`message`].
+    fn message<I: Ip, T: Tables>(&mut self, tables: &T, l4: usize) -> Verdict {
+        message::<I, Self, T>(self, tables, l4)
+    }
+}
+
+/// What becomes of a frame that is not a plain one; or of any.
+#[inline(always)]
+pub fn process<P: Stages, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
+    let Some(tags) = vlan::strip(packet) else { return Verdict::Pass };
+    let Some(eth) = packet.at::<EthHdr>(0) else { return Verdict::Pass };
+    let verdict = match Be16::from_raw(eth.ether_type) {
+        Ipv4Hdr::ETHER_TYPE => balance::<Ipv4Hdr, P, T>(packet, tables),
+        Ipv6Hdr::ETHER_TYPE => balance::<Ipv6Hdr, P, T>(packet, tables),
+        _ => Verdict::Pass,
+    };
+    match vlan::restore(packet, tags) {
+        Some(()) => verdict,
+        None => Verdict::Drop(DropReason::Internal),
+    }
+}
+
+#[inline(always)]
+fn balance<I: Ip, P: Stages, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
+    let Some(walk) = I::walk(packet) else { return Verdict::Pass };
+    match (walk.protocol, walk.fragment) {
+        (TCP | UDP, Fragment::Whole) => packet.datagram::<I, T>(tables, walk.l4, walk.protocol),
+        (TCP | UDP, Fragment::First) => {
+            packet.note::<I, T>(tables);
+            packet.datagram::<I, T>(tables, walk.l4, walk.protocol)
+        }
+        (TCP | UDP, Fragment::Later) => packet.follow::<I, T>(tables),
+        (protocol, Fragment::Whole) if protocol == I::ICMP => packet.message::<I, T>(tables, walk.l4),
+        _ => Verdict::Pass,
+    }
+}
+
+/// What becomes of a whole datagram.
+#[inline(always)]
+pub fn datagram<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T, l4: usize, protocol: u8) -> Verdict {
+    match parse::datagram::<I>(packet, l4, protocol) {
+        Some(datagram) => pipeline::datagram::<pipeline::Rare, I, P, T>(packet, tables, &datagram),
+        None => Verdict::Pass,
+    }
+}
+
+/// Remembers the first fragment of a datagram.
+#[inline(always)]
+pub fn note<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T) {
+    let Some(walk) = I::walk(packet) else { return };
+    if let Some(datagram) = parse::datagram::<I>(packet, walk.l4, walk.protocol) {
+        fragment::note(tables, &datagram, &walk);
+    }
+}
+
+/// What becomes of a later fragment of a datagram.
+#[inline(always)]
+pub fn follow<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
+    match I::walk(packet) {
+        Some(walk) => counted(tables, fragment::forward::<I, P, T>(packet, tables, &walk)),
+        None => Verdict::Pass,
+    }
+}
+
+/// What becomes of an ICMP message.
+#[inline(always)]
+pub fn message<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T, l4: usize) -> Verdict {
+    counted(tables, icmp::handle::<I, P, T>(packet, tables, l4))
+}
+
+#[inline(always)]
+fn counted<T: Tables>(tables: &T, verdict: Result<Verdict, DropReason>) -> Verdict {
+    match verdict {
+        Ok(verdict) => verdict,
+        Err(reason) => {
+            pipeline::count(tables, reason);
+            Verdict::Drop(reason)
+        }
+    }
+}

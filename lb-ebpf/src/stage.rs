@@ -1,0 +1,81 @@
+//! The parts of the rare path as functions of their own: global ones, which the verifier goes through once, with a context
+//! and numbers of which it knows nothing.
+
+#![expect(unsafe_code, reason = "the loader and the verifier go by the names")]
+
+use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
+use lb_common::{
+    ip::Ip,
+    rare::{self, Stages},
+    tables::Tables,
+    verdict::Verdict,
+};
+use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
+
+use crate::{frame::XdpFrame, maps::Maps};
+
+/// Headers end before it; a bound for the verifier.
+const L4_MASK: u32 = 0x7ff;
+
+impl Stages for XdpFrame<'_, true> {
+    #[inline(always)]
+    fn datagram<I: Ip, T: Tables>(&mut self, _: &T, l4: usize, protocol: u8) -> Verdict {
+        let stage = if I::FAMILY == 4 { datagram_v4 } else { datagram_v6 };
+        self.call(|ctx| stage(ctx, l4 as u32, protocol.into()))
+    }
+
+    #[inline(always)]
+    fn note<I: Ip, T: Tables>(&mut self, _: &T) {
+        let stage = if I::FAMILY == 4 { note_v4 } else { note_v6 };
+        self.call(|ctx| stage(ctx));
+    }
+
+    #[inline(always)]
+    fn follow<I: Ip, T: Tables>(&mut self, _: &T) -> Verdict {
+        let stage = if I::FAMILY == 4 { follow_v4 } else { follow_v6 };
+        self.call(|ctx| stage(ctx))
+    }
+
+    #[inline(always)]
+    fn message<I: Ip, T: Tables>(&mut self, _: &T, l4: usize) -> Verdict {
+        let stage = if I::FAMILY == 4 { message_v4 } else { message_v6 };
+        self.call(|ctx| stage(ctx, l4 as u32))
+    }
+}
+
+macro_rules! stages {
+    ($family:ty: $datagram:ident, $note:ident, $follow:ident, $message:ident) => {
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $datagram(ctx: *mut xdp_md, l4: u32, protocol: u32) -> u64 {
+            let ctx = XdpContext::new(ctx);
+            let mut frame = XdpFrame::<true>::new(&ctx);
+            rare::datagram::<$family, _, _>(&mut frame, &Maps, (l4 & L4_MASK) as usize, protocol as u8).to_word()
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $note(ctx: *mut xdp_md) -> u64 {
+            let ctx = XdpContext::new(ctx);
+            rare::note::<$family, _, _>(&mut XdpFrame::<true>::new(&ctx), &Maps);
+            0
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $follow(ctx: *mut xdp_md) -> u64 {
+            let ctx = XdpContext::new(ctx);
+            rare::follow::<$family, _, _>(&mut XdpFrame::<true>::new(&ctx), &Maps).to_word()
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $message(ctx: *mut xdp_md, l4: u32) -> u64 {
+            let ctx = XdpContext::new(ctx);
+            rare::message::<$family, _, _>(&mut XdpFrame::<true>::new(&ctx), &Maps, (l4 & L4_MASK) as usize).to_word()
+        }
+    };
+}
+
+stages!(Ipv4Hdr: datagram_v4, note_v4, follow_v4, message_v4);
+stages!(Ipv6Hdr: datagram_v6, note_v6, follow_v6, message_v6);
