@@ -239,6 +239,8 @@ pub struct FragmentSlot {
 pub mod features {
     /// A service forwards by DNAT.
     pub const DNAT: u32 = 1;
+    /// What goes back by the interface that it came in by is redirected to it: for veth.
+    pub const REDIRECT_BACK: u32 = 2;
 }
 
 /// What one CPU did for one backend.

@@ -16,7 +16,13 @@ mod stage;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use aya_log_ebpf::info;
-use lb_common::{layout::Config, pipeline, rare, verdict::Verdict};
+use lb_common::{
+    layout::{Config, features},
+    packet::Packet,
+    pipeline, rare,
+    tables::Tables,
+    verdict::Verdict,
+};
 
 use crate::{frame::XdpFrame, maps::Maps};
 
@@ -44,6 +50,7 @@ pub fn lb_rare(ctx: XdpContext) -> u32 {
 fn action<const ROUGH: bool>(ctx: &XdpContext, frame: &XdpFrame<'_, ROUGH>, verdict: Verdict) -> u32 {
     match verdict {
         Verdict::Pass | Verdict::Rare => xdp_action::XDP_PASS,
+        Verdict::Transmit if Maps.features() & features::REDIRECT_BACK != 0 => maps::redirect(frame.ingress_ifindex()),
         Verdict::Transmit => xdp_action::XDP_TX,
         Verdict::Redirect(ifindex) => maps::redirect(ifindex),
         Verdict::Drop(reason) => {

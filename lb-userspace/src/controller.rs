@@ -90,7 +90,8 @@ impl Controller {
         let (state, overrides) = StateFile::open(&config.global.state_dir)?;
         let journal = Journal::open(&config.global.state_dir)?;
         let mut model = Model::new(&config.services, &overrides, Timestamp::now());
-        let dataplane = Dataplane::open(&options(&config))?;
+        let veth = nexthop::any_veth(&config.global.interfaces).await.map_err(Error::Netlink)?;
+        let dataplane = Dataplane::open(&options(&config, veth))?;
         let adopted = dataplane.adopted();
         for known in &adopted {
             model.adopt(&known.service, &known.backend, known.address, known.healthy, Timestamp::now());
@@ -302,7 +303,7 @@ impl Controller {
     }
 }
 
-fn options(config: &Config) -> dataplane::Options {
+fn options(config: &Config, veth: bool) -> dataplane::Options {
     let backends = config.services.iter().map(|service: &config::Service| service.backends.len()).sum::<usize>();
     dataplane::Options {
         interfaces: config.global.interfaces.clone(),
@@ -311,5 +312,6 @@ fn options(config: &Config) -> dataplane::Options {
         flows: config.global.flows,
         services: u32::try_from(config.services.len()).unwrap_or(u32::MAX),
         backends: u32::try_from(backends).unwrap_or(u32::MAX),
+        veth,
     }
 }

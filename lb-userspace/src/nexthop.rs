@@ -60,6 +60,17 @@ pub fn follow(wanted: watch::Receiver<BTreeSet<IpAddr>>, tables: mpsc::Sender<Ta
     Ok(())
 }
 
+/// Whether any of these interfaces is one end of a veth pair.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub async fn any_veth(interfaces: &[String]) -> io::Result<bool> {
+    let (requests, handle, _) = rtnetlink::new_connection()?;
+    tokio::spawn(requests);
+    let names = kernel::veths(&handle).await.map_err(io::Error::other)?;
+    Ok(interfaces.iter().any(|interface| names.contains(interface)))
+}
+
 async fn watch(
     mut resolver: Resolver,
     mut announced: impl Stream + Unpin,

@@ -46,6 +46,7 @@ fn measure(lab: &Lab) -> Result<()> {
         flows: 1 << 20,
         services: 4,
         backends: u32::from(BACKENDS) * 2,
+        veth: false,
     })?;
     dataplane.apply(&plan(backend_side))?;
     dataplane.attach()?;

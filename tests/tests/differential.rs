@@ -48,6 +48,7 @@ fn compare(lab: &Lab, seed: u64) -> Result<()> {
         flows: 1024,
         services: 4,
         backends: 16,
+        veth: false,
     })?;
     dataplane.apply(&plan(ifindexes))?;
     dataplane.attach()?;

@@ -60,6 +60,9 @@ pub struct Options {
     pub services: u32,
     /// Backends configured; the capacity leaves room beyond.
     pub backends: u32,
+    /// Whether one of the interfaces is one end of a veth pair. What goes back by such a one is redirected to it: the kernel
+    /// lets frames of `XDP_TX` lie until the other end, unless that has an XDP program too, happens to be woken (`veth_xdp_flush`).
+    pub veth: bool,
 }
 
 /// Where in the receive path the program runs.
@@ -130,9 +133,11 @@ impl Dataplane {
         let lock = lock(pin_dir)?;
         let pinned = maps::pinned_config(pin_dir)?;
         let fresh = pinned.is_none();
+        let features = if options.veth { layout::features::REDIRECT_BACK } else { 0 };
+        let variant = Variant { features, ..Variant::default() };
         let opened = pinned
             .map_or_else(|| sizing::config(options, possible_cpus()?), Ok)
-            .and_then(|config| Ok((program::load(pin_dir, &config, Variant::default())?, config)))
+            .and_then(|config| Ok((program::load(pin_dir, &config, variant)?, config)))
             .and_then(|(ebpf, config)| {
                 if fresh {
                     maps::write_meta(pin_dir, &config)?;

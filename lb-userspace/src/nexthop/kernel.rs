@@ -1,12 +1,15 @@
 //! What rtnetlink answers, reduced to what a next hop is made of.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
 use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::{
     Error, Handle, RouteMessageBuilder,
     packet_route::{
-        link::{LinkAttribute, LinkFlags, LinkLayerType},
+        link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType},
         neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourState},
         route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType, RouteVia},
     },
@@ -54,7 +57,8 @@ pub(super) async fn links(handle: &Handle) -> Result<HashMap<u32, Link>, Error> 
     let mut messages = handle.link().get().execute();
     while let Some(message) = messages.try_next().await? {
         let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
-        let mut link = Link { name: String::new(), up: message.header.flags.contains(LinkFlags::Up), mac: None, mtu: 0 };
+        let mut link =
+            Link { name: String::new(), up: message.header.flags.contains(LinkFlags::Up), mac: None, mtu: 0 };
         for attribute in message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name = name,
@@ -66,6 +70,23 @@ pub(super) async fn links(handle: &Handle) -> Result<HashMap<u32, Link>, Error> 
         links.insert(message.header.index, link);
     }
     Ok(links)
+}
+
+/// The names of all ends of veth pairs.
+pub(super) async fn veths(handle: &Handle) -> Result<HashSet<String>, Error> {
+    let mut names = HashSet::new();
+    let mut messages = handle.link().get().execute();
+    while let Some(message) = messages.try_next().await? {
+        let is_veth = message.attributes.iter().any(|attribute| {
+            matches!(attribute, LinkAttribute::LinkInfo(infos) if infos.contains(&LinkInfo::Kind(InfoKind::Veth)))
+        });
+        let name = message.attributes.into_iter().find_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name),
+            _ => None,
+        });
+        names.extend(name.filter(|_| is_veth));
+    }
+    Ok(names)
 }
 
 pub(super) async fn neighbours(handle: &Handle) -> Result<Neighbours, Error> {
