@@ -1,10 +1,12 @@
 //! The command line: what can be asked of `lb`, a file per command, and what its exit codes mean.
 
 mod backend;
+mod completion;
 mod config;
 mod error;
 mod events;
 mod health;
+mod man;
 mod output;
 mod run;
 mod service;
@@ -16,13 +18,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use self::error::fail;
 use self::output::{Format, Output};
+pub use self::{completion::complete, error::fail};
 use crate::{client::Client, config as configuration};
 
 /// A layer-4 load balancer on XDP: daemon and command line.
 #[derive(Debug, Parser)]
-#[command(version, after_help = EXIT_CODES)]
+#[command(name = "lb", version, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -62,6 +64,10 @@ enum Command {
     /// Show where the program is attached, or detach it.
     #[command(subcommand)]
     Xdp(xdp::Command),
+    /// Print what a shell needs to complete commands and the names of services and backends.
+    Completion(completion::Completion),
+    /// Print the manual.
+    Man(man::Manual),
 }
 
 /// Where the pins of a daemon are; the daemon need not run.
@@ -92,6 +98,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Health(command) => block_on(command.run(&client, output)),
         Command::Service(command) => block_on(command.run(&client, output)),
         Command::Xdp(command) => command.run(output),
+        Command::Completion(completion) => completion.run(output),
+        Command::Man(manual) => manual.run(output),
     }
 }
 

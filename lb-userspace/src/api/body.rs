@@ -2,6 +2,7 @@
 
 use axum::{
     Json,
+    body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
     http::{StatusCode, request::Parts},
     response::{IntoResponse, Response},
@@ -62,14 +63,21 @@ impl IntoResponse for Failure {
     }
 }
 
-/// A JSON body.
+/// A JSON body: an object.
 pub(super) struct Body<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        match Json::from_request(request, state).await {
+        let body = Bytes::from_request(request, state).await;
+        let body = body.map_err(|rejection| Failure::rejected(rejection.status(), rejection.body_text()))?;
+        // serde would take a list for the fields in their order.
+        if body.trim_ascii_start().first() == Some(&b'[') {
+            let message = "the body is a JSON object: {...}, not a list".into();
+            return Err(Failure::rejected(StatusCode::UNPROCESSABLE_ENTITY, message));
+        }
+        match Json::from_bytes(&body) {
             Ok(Json(value)) => Ok(Self(value)),
             Err(rejection) => Err(Failure::rejected(rejection.status(), rejection.body_text())),
         }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::time;
 
-use super::{error::TimedOut, output::Output, status::backends as table};
+use super::{completion, error::TimedOut, output::Output, status::backends as table};
 use crate::{
     api::types::{BackendDocument, BackendPatch, BackendsDocument, ErrorCode, NewBackend, SCHEMA_VERSION},
     client::{self, Client},
@@ -21,16 +21,23 @@ use crate::{
 /// How often a drain looks whether it is done.
 const POLL: Duration = Duration::from_millis(250);
 
+/// Until then a wait needs no words.
+const FIRST_PROGRESS: Duration = Duration::from_secs(1);
+/// How often it gets some where they stay.
+const PROGRESS: Duration = Duration::from_secs(5);
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// List the backends of a service, or of all.
     List {
         /// The service.
+        #[arg(add = completion::services())]
         service: Option<String>,
     },
     /// Show one backend.
     Show {
         /// The backend.
+        #[arg(add = completion::backends())]
         backend: Name,
     },
     /// Add a backend. It takes connections once its check passes.
@@ -53,6 +60,7 @@ pub(super) enum Command {
     /// Remove a backend at once; what it serves is cut off (see drain).
     Remove {
         /// The backend.
+        #[arg(add = completion::backends())]
         backend: Name,
         #[command(flatten)]
         consent: Consent,
@@ -60,6 +68,7 @@ pub(super) enum Command {
     /// Change the weight of a backend.
     Set {
         /// The backend.
+        #[arg(add = completion::backends())]
         backend: Name,
         /// Share of new connections; 0 takes none.
         #[arg(long)]
@@ -70,6 +79,7 @@ pub(super) enum Command {
     /// Give a backend no new connections and let it finish those it has.
     Drain {
         /// The backend.
+        #[arg(add = completion::backends())]
         backend: Name,
         /// Return when it has no connection left.
         #[arg(long)]
@@ -89,11 +99,13 @@ pub(super) enum Command {
     /// Have a backend serve again.
     Enable {
         /// The backend.
+        #[arg(add = completion::backends())]
         backend: Name,
     },
     /// Turn a backend off.
     Disable {
         /// The backend.
+        #[arg(add = completion::backends())]
         backend: Name,
         /// Why, for whoever looks at the status.
         #[arg(long, value_name = "TEXT")]
@@ -260,23 +272,64 @@ fn agrees(impact: &str) -> io::Result<bool> {
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
-/// Waits until the backend has no connection left.
+/// Waits until the backend has no connection left, and tells how many there are.
 async fn drained(client: &Client, name: &Name, timeout: Duration) -> anyhow::Result<BackendDocument> {
-    let deadline = Instant::now() + timeout;
+    let started = Instant::now();
+    let mut progress = Progress::new(started);
     loop {
         let document = client.backend(&name.service, &name.backend).await?;
         let left = document.backend.connections;
         if left == 0 {
+            progress.end();
             return Ok(document);
         }
-        if Instant::now() >= deadline {
+        if started.elapsed() >= timeout {
+            progress.end();
             let waited = humantime::format_duration(timeout);
             let (service, backend) = (&name.service, &name.backend);
             let message =
                 format!("{service}/{backend} still has {left} connections after {waited}; it goes on draining");
             return Err(TimedOut(message).into());
         }
-        time::sleep(POLL).await;
+        progress.tell(name, left);
+        time::sleep(POLL.min(timeout.saturating_sub(started.elapsed()))).await;
+    }
+}
+
+/// What is left, on standard error: a line that changes on a terminal, elsewhere a line now and then.
+struct Progress {
+    started: Instant,
+    terminal: bool,
+    next: Instant,
+    shown: bool,
+}
+
+impl Progress {
+    fn new(started: Instant) -> Self {
+        Self { started, terminal: io::stderr().is_terminal(), next: started + FIRST_PROGRESS, shown: false }
+    }
+
+    fn tell(&mut self, Name { service, backend }: &Name, left: u64) {
+        if Instant::now() < self.next {
+            return;
+        }
+        let waited = self.started.elapsed().as_secs();
+        let text = format!("{service}/{backend}: {left} connections left after {waited}s");
+        if self.terminal {
+            // Over what is there: to the start of the line, and clear the rest of it.
+            eprint!("\r{text}\x1b[K");
+            let _ = io::stderr().flush();
+        } else {
+            eprintln!("{text}");
+            self.next += PROGRESS;
+        }
+        self.shown = true;
+    }
+
+    fn end(&self) {
+        if self.terminal && self.shown {
+            eprintln!();
+        }
     }
 }
 

@@ -26,6 +26,11 @@ pub(super) enum Command {
         #[arg(long, conflicts_with_all = ["config", "file"])]
         running: bool,
     },
+    /// Print the JSON schema of the file, for editors.
+    #[command(
+        after_help = "In an editor with a TOML language server, the first line of the file names it: #:schema ./lb.schema.json"
+    )]
+    Schema,
     /// Show what differs between the daemon's file and what it runs with, and why.
     Diff,
     /// Have the daemon read its file again: taken over as a whole, or, when anything in it is wrong, not at all.
@@ -70,6 +75,7 @@ impl Command {
                 };
                 output.print(&shown, |shown| shown.toml.clone())
             }
+            Self::Schema => output.say(document::SCHEMA),
             Self::Diff => output.print(&client.drift().await?, |drift| differences(drift, output)),
             Self::Reload => output.print(&client.reload().await?, |done| reloaded(done, output)),
         }

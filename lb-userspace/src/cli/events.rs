@@ -6,7 +6,10 @@ use clap::Args;
 use jiff::{Timestamp, tz::TimeZone};
 use tokio::time;
 
-use super::output::{Output, Tone, cell};
+use super::{
+    completion,
+    output::{Output, Tone, cell},
+};
 use crate::{
     client::{Client, Error},
     journal::{Entry, Filter},
@@ -24,7 +27,7 @@ const RETRY: Duration = Duration::from_millis(500);
 )]
 pub(super) struct Events {
     /// Only those of this service, or of this backend: SERVICE or SERVICE/BACKEND.
-    #[arg(value_name = "SERVICE[/BACKEND]")]
+    #[arg(value_name = "SERVICE[/BACKEND]", add = completion::backends())]
     of: Option<String>,
     /// Only those from then on: a duration back from this moment (90s, 1h, 2days) or a time (2026-02-26T14:00:00Z).
     #[arg(long, value_name = "TIME", value_parser = moment)]

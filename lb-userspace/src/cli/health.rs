@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use super::{
     backend::{self, Name},
+    completion,
     output::{Output, Tone, cell, word},
     status::ago,
 };
@@ -19,16 +20,19 @@ pub(super) enum Command {
     /// List the checks: of what kind, how often, what the last one saw.
     List {
         /// Only those of this service.
+        #[arg(add = completion::services())]
         service: Option<String>,
     },
     /// Check a backend once and say what was seen. It counts for nothing; exit code 1 when it fails.
     Run {
         /// The backend.
+        #[arg(add = completion::backends())]
         backend: Name,
     },
     /// Stop checking a backend: its health stays what it is, also over a restart, until it is resumed.
     Pause {
         /// The backend.
+        #[arg(add = completion::backends())]
         backend: Name,
         /// Why, for whoever looks at the status.
         #[arg(long, value_name = "TEXT")]
@@ -37,6 +41,7 @@ pub(super) enum Command {
     /// Check a backend again.
     Resume {
         /// The backend.
+        #[arg(add = completion::backends())]
         backend: Name,
     },
 }

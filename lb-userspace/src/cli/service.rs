@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     backend::{Consent, confirmed},
+    completion,
     output::{Output, Tone, cell, word},
     status,
 };
@@ -27,6 +28,7 @@ pub(super) enum Command {
     /// Show where a service and its backends stand.
     Show {
         /// The service.
+        #[arg(add = completion::services())]
         service: String,
     },
     /// Add a service.
@@ -49,6 +51,7 @@ pub(super) enum Command {
     /// Change settings of a service. Established connections stay with their backends.
     Set {
         /// The service.
+        #[arg(add = completion::services())]
         service: String,
         /// The virtual address.
         #[arg(long, value_name = "IP:PORT")]
@@ -59,6 +62,7 @@ pub(super) enum Command {
     /// Remove a service: what it serves is cut off.
     Remove {
         /// The service.
+        #[arg(add = completion::services())]
         service: String,
         #[command(flatten)]
         consent: Consent,

@@ -6,7 +6,10 @@ use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time;
 
-use super::output::{Output, Tone, cell, word};
+use super::{
+    completion,
+    output::{Output, Tone, cell, word},
+};
 use crate::{
     api::types::{BackendStatus, ServiceStatus, StatusDocument},
     client::{Client, Error},
@@ -20,6 +23,7 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 #[derive(Debug, Args)]
 pub(super) struct Status {
     /// Only this service.
+    #[arg(add = completion::services())]
     service: Option<String>,
     /// Show it again every second.
     #[arg(long)]

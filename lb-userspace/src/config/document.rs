@@ -10,6 +10,9 @@ use serde_json::{Map, Value};
 
 use super::{Backend, Fail, Global, HealthCheck, Probe, Problem, Service, check, raw};
 
+/// The JSON schema of the file (draft 2020-12).
+pub const SCHEMA: &str = include_str!("schema.json");
+
 #[derive(Serialize)]
 struct Document<'a> {
     global: &'a Global,
@@ -236,6 +239,46 @@ mod tests {
         match value {
             Value::Object(map) => map,
             other => panic!("{other} is no object"),
+        }
+    }
+
+    /// The keys or words that serde expects where it finds "?".
+    fn expected(text: &str) -> Vec<String> {
+        let message = toml::from_str::<raw::File>(text).err().expect("there is no such key").message().to_owned();
+        let mut found: Vec<String> = message.split('`').skip(3).step_by(2).map(str::to_owned).collect();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn the_schema_has_the_keys_and_words_of_the_file() {
+        let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+        let keys = |pointer: &str| -> Vec<String> {
+            let found = schema.pointer(pointer).unwrap_or_else(|| panic!("{pointer}"));
+            let mut found: Vec<String> = match found {
+                Value::Object(map) => map.keys().cloned().collect(),
+                Value::Array(list) => list.iter().map(|word| word.as_str().unwrap().to_owned()).collect(),
+                other => panic!("{other}"),
+            };
+            found.sort();
+            found
+        };
+        let service = "global.interfaces = []\n[service.a]\nlisten = \"\"\n";
+        for (text, pointer) in [
+            ("\"?\" = 1".to_owned(), "/properties"),
+            ("[global]\n\"?\" = 1".into(), "/properties/global/properties"),
+            (format!("{service}\"?\" = 1"), "/$defs/service/properties"),
+            (format!("{service}health.\"?\" = 1"), "/$defs/health/properties"),
+            (format!("{service}backend = [{{ \"?\" = 1 }}]"), "/$defs/backend/properties"),
+            (format!("{service}health.type = \"?\""), "/$defs/health/properties/type/enum"),
+            (format!("{service}algorithm = \"?\""), "/$defs/service/properties/algorithm/enum"),
+            (format!("{service}forward = \"?\""), "/$defs/service/properties/forward/enum"),
+            (format!("{service}protocol = \"?\""), "/$defs/service/properties/protocol/enum"),
+            (format!("{service}fail = \"?\""), "/$defs/service/properties/fail/enum"),
+            ("global.interfaces = []\nglobal.xdp_mode = \"?\"".into(), "/properties/global/properties/xdp_mode/enum"),
+        ] {
+            // serde names a single choice without "one of", but in the same quotes.
+            assert_eq!(expected(&text), keys(pointer), "config/schema.json at {pointer} is to follow the file: {text}");
         }
     }
 

@@ -41,7 +41,7 @@ async fn every_failure_is_an_error_document() {
     check(Method::PUT, list, "", 405, Invalid, "method").await;
     check(Method::GET, "/v1/status", "", 503, Internal, "stopping").await;
     check(Method::POST, "/v1/services", r#"{"listen":"10.0.0.1:80"}"#, 422, Invalid, "missing field `name`").await;
-    check(Method::PATCH, "/v1/services/web", "[]", 422, Invalid, "map").await;
+    check(Method::PATCH, "/v1/services/web", "[]", 422, Invalid, "not a list").await;
     check(Method::DELETE, "/v1/services/web?force=maybe", "", 400, Invalid, "force=true").await;
     check(Method::GET, "/v1/config/reload", "", 405, Invalid, "method").await;
     check(Method::POST, list, "{", 400, Invalid, "JSON").await;
