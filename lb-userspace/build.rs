@@ -58,7 +58,7 @@ fn build(workspace: &Path, out_dir: &Path) -> Result<(), String> {
         .env_remove("RUSTC_WRAPPER")
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
         .env_remove("RUSTUP_TOOLCHAIN")
-        .env("RUSTC_BOOTSTRAP", "aya_ebpf,lb_ebpf")
+        .env("RUSTC_BOOTSTRAP", "aya_ebpf,lb_ebpf,lb_decap")
         .stdin(Stdio::null());
     let output = cargo.output().map_err(|error| format!("cannot start {cargo:?}: {error}"))?;
     if !output.status.success() {
@@ -67,7 +67,7 @@ fn build(workspace: &Path, out_dir: &Path) -> Result<(), String> {
         }
         return Err("lb-ebpf does not compile for the BPF target; its messages stand above".into());
     }
-    for name in ["lb-ebpf", "lb-bench"] {
+    for name in ["lb-ebpf", "lb-decap", "lb-bench"] {
         let object = target_dir.join(TARGET).join("release").join(name);
         std::fs::copy(&object, out_dir.join(name))
             .map_err(|error| format!("cannot copy {}: {error}", object.display()))?;

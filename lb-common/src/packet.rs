@@ -1,6 +1,6 @@
 //! The frame, as the pipeline sees it.
 
-use crate::{header::Header, mss};
+use crate::header::Header;
 
 /// A frame whose headers are read and written in place.
 pub trait Packet: Sized {
@@ -15,12 +15,6 @@ pub trait Packet: Sized {
     /// Adds `delta` bytes to the end of the frame, or cuts as many off where it is negative; false where there is no room.
     #[must_use]
     fn adjust_tail(&mut self, delta: i32) -> bool;
-    /// [`mss::clamp`], best effort.
-    #[inline(always)]
-    fn clamp_mss(&mut self, l4: usize, most: u16) {
-        // A SYN without the option stays as it is: the other side then assumes 536 bytes or less anyhow.
-        let _ = mss::clamp(self, l4, most);
-    }
     /// Length of the frame in bytes, Ethernet header included.
     fn len(&self) -> u64;
     /// The interface that the frame came in by.

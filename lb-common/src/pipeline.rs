@@ -15,6 +15,7 @@ use crate::{
     nat,
     packet::Packet,
     parse::{self, Datagram, Parsed},
+    rare::Stages,
     reset,
     rewrite::{self, Rewrite},
     schedule, service,
@@ -49,7 +50,7 @@ impl Road for Rare {
 
 /// What becomes of a frame. It is rewritten unless the verdict is to pass it or to take the rare path.
 #[inline(always)]
-pub fn process<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
+pub fn process<P: Stages, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
     let Some(eth) = packet.at::<EthHdr>(0) else { return Verdict::Pass };
     match Be16::from_raw(eth.ether_type) {
         Ipv4Hdr::ETHER_TYPE => balance::<Ipv4Hdr, P, T>(packet, tables),
@@ -60,7 +61,7 @@ pub fn process<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
 }
 
 #[inline(always)]
-fn balance<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
+fn balance<I: Ip, P: Stages, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
     match parse::packet::<I>(packet) {
         Parsed::Datagram(datagram) => self::datagram::<Common, I, P, T>(packet, tables, &datagram),
         Parsed::Rare => Verdict::Rare,
@@ -70,7 +71,7 @@ fn balance<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
 
 /// What becomes of a datagram, or of the first fragment of one.
 #[inline(always)]
-pub fn datagram<R: Road, I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T, datagram: &Datagram<I>) -> Verdict {
+pub fn datagram<R: Road, I: Ip, P: Stages, T: Tables>(packet: &mut P, tables: &T, datagram: &Datagram<I>) -> Verdict {
     let (address, port) = (datagram.destination.words(), datagram.destination_port);
     let found = service::find(tables, address, port, datagram.protocol, I::FAMILY);
     let verdict = if let Some((slot, service)) = found {
@@ -100,7 +101,7 @@ pub fn count<T: Tables>(tables: &T, reason: DropReason) {
 }
 
 #[inline(always)]
-fn from_client<R: Road, I: Ip, P: Packet, T: Tables>(
+fn from_client<R: Road, I: Ip, P: Stages, T: Tables>(
     packet: &mut P,
     tables: &T,
     datagram: &Datagram<I>,
@@ -260,7 +261,7 @@ fn to_backend<I: Ip, P: Packet>(
 }
 
 #[inline(always)]
-fn from_backend<R: Road, I: Ip, P: Packet, T: Tables>(
+fn from_backend<R: Road, I: Ip, P: Stages, T: Tables>(
     packet: &mut P,
     tables: &T,
     datagram: &Datagram<I>,
@@ -303,7 +304,7 @@ fn from_backend<R: Road, I: Ip, P: Packet, T: Tables>(
 
 /// Keeps the segments that a SYN asks for within what gets to and from the backend.
 #[inline(always)]
-fn clamp<I: Ip, P: Packet>(packet: &mut P, datagram: &Datagram<I>, backend: &Backend, overhead: u16) {
+fn clamp<I: Ip, P: Stages>(packet: &mut P, datagram: &Datagram<I>, backend: &Backend, overhead: u16) {
     const TCP_HEADER: u16 = 20;
     if backend.mtu != 0 {
         let most = backend.mtu.saturating_sub(overhead + size_of::<I>() as u16 + TCP_HEADER);

@@ -11,6 +11,7 @@ use network_types::{
 use crate::{
     fragment, icmp,
     ip::{Fragment, Ip, TCP, UDP},
+    mss,
     packet::Packet,
     parse, pipeline,
     tables::Tables,
@@ -35,6 +36,12 @@ pub trait Stages: Packet {
     /// [`follow`].
     fn follow<I: Ip, T: Tables>(&mut self, tables: &T) -> Verdict {
         follow::<I, Self, T>(self, tables)
+    }
+
+    /// [`mss::clamp`], best effort.
+    fn clamp_mss(&mut self, l4: usize, most: u16) {
+        // A SYN without the option stays as it is: the other side then assumes 536 bytes or less anyhow.
+        let _ = mss::clamp(self, l4, most);
     }
 
     /// [`message`].
@@ -76,7 +83,7 @@ fn balance<I: Ip, P: Stages, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
 
 /// What becomes of a whole datagram.
 #[inline(always)]
-pub fn datagram<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T, l4: usize, protocol: u8) -> Verdict {
+pub fn datagram<I: Ip, P: Stages, T: Tables>(packet: &mut P, tables: &T, l4: usize, protocol: u8) -> Verdict {
     match parse::datagram::<I>(packet, l4, protocol) {
         Some(datagram) => pipeline::datagram::<pipeline::Rare, I, P, T>(packet, tables, &datagram),
         None => Verdict::Pass,

@@ -2,16 +2,14 @@
 //! which it knows only the size (Linux, Documentation/bpf/bpf_design_QA.rst; `btf_prepare_func_args`).
 #![expect(unsafe_code, reason = "arguments of global functions are pointers")]
 
-use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use lb_common::{
     event::{self, Event},
     flow::{FlowWord, State},
-    mss,
     parse::Flags,
     verdict::DropReason,
 };
 
-use crate::{frame::XdpFrame, maps::Maps};
+use crate::maps::Maps;
 
 /// A flow's word, which has a state, or a reason, which leaves those bits zero.
 fn encode(result: Result<FlowWord, DropReason>) -> u64 {
@@ -48,14 +46,5 @@ pub(crate) extern "C" fn flow_advance(event: *const Event) -> u64 {
 #[inline(never)]
 pub(crate) extern "C" fn flow_answer(slot: u32, family: u32, flags: u32) -> u64 {
     event::answer(&Maps, slot, family as u8, Flags(flags as u8));
-    0
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(crate) extern "C" fn clamp_mss(ctx: *mut xdp_md, l4: u32, most: u32) -> u64 {
-    let ctx = XdpContext::new(ctx);
-    // The bound is for the verifier; headers end before it.
-    let _ = mss::clamp(&mut XdpFrame::<true>::new(&ctx), l4 as usize & 0x7ff, most as u16);
     0
 }

@@ -6,7 +6,7 @@ use aya_ebpf::{
     helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
     programs::XdpContext,
 };
-use lb_common::{header::Header, packet::Packet, verdict::Verdict};
+use lb_common::{header::Header, packet::Packet};
 
 use crate::atomic;
 
@@ -29,10 +29,10 @@ impl<'a, const ROUGH: bool> XdpFrame<'a, ROUGH> {
 
     /// Calls a function that may move the packet.
     #[inline(always)]
-    pub(crate) fn call(&mut self, stage: impl FnOnce(*mut xdp_md) -> u64) -> Verdict {
-        let word = stage(self.ctx.ctx);
+    pub(crate) fn call<R>(&mut self, function: impl FnOnce(*mut xdp_md) -> R) -> R {
+        let result = function(self.ctx.ctx);
         self.look_again();
-        Verdict::from_word(word)
+        result
     }
 
     /// After a helper that moves the packet, old pointers into it are worth nothing to the verifier.
@@ -83,12 +83,6 @@ impl<const ROUGH: bool> Packet for XdpFrame<'_, ROUGH> {
         let done = unsafe { bpf_xdp_adjust_tail(self.ctx.ctx, delta) } == 0;
         self.look_again();
         done
-    }
-
-    #[inline(always)]
-    fn clamp_mss(&mut self, l4: usize, most: u16) {
-        crate::event::clamp_mss(self.ctx.ctx, l4 as u32, most.into());
-        self.look_again();
     }
 
     #[inline(always)]

@@ -6,6 +6,7 @@
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use lb_common::{
     ip::Ip,
+    mss,
     rare::{self, Stages},
     tables::Tables,
     verdict::Verdict,
@@ -17,11 +18,16 @@ use crate::{frame::XdpFrame, maps::Maps};
 /// Headers end before it; a bound for the verifier.
 const L4_MASK: u32 = 0x7ff;
 
-impl Stages for XdpFrame<'_, true> {
+impl<const ROUGH: bool> Stages for XdpFrame<'_, ROUGH> {
+    #[inline(always)]
+    fn clamp_mss(&mut self, l4: usize, most: u16) {
+        self.call(|ctx| clamp_mss(ctx, l4 as u32, most.into()));
+    }
+
     #[inline(always)]
     fn datagram<I: Ip, T: Tables>(&mut self, _: &T, l4: usize, protocol: u8) -> Verdict {
         let stage = if I::FAMILY == 4 { datagram_v4 } else { datagram_v6 };
-        self.call(|ctx| stage(ctx, l4 as u32, protocol.into()))
+        Verdict::from_word(self.call(|ctx| stage(ctx, l4 as u32, protocol.into())))
     }
 
     #[inline(always)]
@@ -33,13 +39,13 @@ impl Stages for XdpFrame<'_, true> {
     #[inline(always)]
     fn follow<I: Ip, T: Tables>(&mut self, _: &T) -> Verdict {
         let stage = if I::FAMILY == 4 { follow_v4 } else { follow_v6 };
-        self.call(|ctx| stage(ctx))
+        Verdict::from_word(self.call(|ctx| stage(ctx)))
     }
 
     #[inline(always)]
     fn message<I: Ip, T: Tables>(&mut self, _: &T, l4: usize) -> Verdict {
         let stage = if I::FAMILY == 4 { message_v4 } else { message_v6 };
-        self.call(|ctx| stage(ctx, l4 as u32))
+        Verdict::from_word(self.call(|ctx| stage(ctx, l4 as u32)))
     }
 }
 
@@ -79,3 +85,11 @@ macro_rules! stages {
 
 stages!(Ipv4Hdr: datagram_v4, note_v4, follow_v4, message_v4);
 stages!(Ipv6Hdr: datagram_v6, note_v6, follow_v6, message_v6);
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn clamp_mss(ctx: *mut xdp_md, l4: u32, most: u32) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    let _ = mss::clamp(&mut XdpFrame::<true>::new(&ctx), (l4 & L4_MASK) as usize, most as u16);
+    0
+}

@@ -3,6 +3,7 @@
 mod backend;
 mod completion;
 mod config;
+mod decap;
 mod error;
 mod events;
 mod health;
@@ -61,6 +62,8 @@ enum Command {
     /// Check, show, compare and reload the configuration.
     #[command(subcommand)]
     Config(config::Command),
+    /// On a backend: take off the outer headers of services that forward by ipip or gue.
+    Decap(decap::Decap),
     /// Show where the program is attached, or detach it.
     #[command(subcommand)]
     Xdp(xdp::Command),
@@ -97,6 +100,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Config(command) => block_on(command.run(&client, output)),
         Command::Health(command) => block_on(command.run(&client, output)),
         Command::Service(command) => block_on(command.run(&client, output)),
+        Command::Decap(decap) => decap.run(output),
         Command::Xdp(command) => command.run(output),
         Command::Completion(completion) => completion.run(output),
         Command::Man(manual) => manual.run(output),

@@ -138,7 +138,7 @@ pub fn l4_checksum_is_right(frame: &[u8]) -> bool {
 
 /// What checksums cover beside the packet (RFC 9293, section 3.1; RFC 8200, section 8.1).
 #[must_use]
-pub fn pseudo_header(source: IpAddr, destination: IpAddr, length: usize, protocol: u8) -> Vec<u8> {
+fn pseudo_header(source: IpAddr, destination: IpAddr, length: usize, protocol: u8) -> Vec<u8> {
     let mut header = vec![];
     for address in [source, destination] {
         match address {
@@ -153,7 +153,7 @@ pub fn pseudo_header(source: IpAddr, destination: IpAddr, length: usize, protoco
 
 /// RFC 1071 over parts of even length, but for the last.
 #[must_use]
-pub fn checksum(parts: &[&[u8]]) -> [u8; 2] {
+fn checksum(parts: &[&[u8]]) -> [u8; 2] {
     let mut sum = 0u64;
     for part in parts {
         for pair in part.chunks(2) {

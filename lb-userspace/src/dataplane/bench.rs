@@ -9,7 +9,7 @@ use aya::{
 };
 use lb_common::bench::{TEMPLATE_WORDS, Template};
 
-use super::{Dataplane, DryRun, Error, dry_run, program, region::Region};
+use super::{Dataplane, DryRun, Error, dry_run, link, program, region::Region};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-bench"));
 
@@ -55,7 +55,7 @@ impl Harness {
     ///
     /// Where the kernel refuses.
     pub fn new(pin_dir: &Path, most_flows: u32, ifindex: u32) -> Result<Self, Error> {
-        program::create_dir(pin_dir)?;
+        link::create_dir(pin_dir)?;
         let load = |source: aya::EbpfError| Error::Load { source: Box::new(source) };
         let mut ebpf = EbpfLoader::new()
             .default_map_pin_directory(pin_dir)

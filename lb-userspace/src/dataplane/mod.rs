@@ -6,8 +6,10 @@
 mod address;
 #[cfg(feature = "bench")]
 pub mod bench;
+pub mod decap;
 mod dry_run;
 mod error;
+mod link;
 mod maps;
 mod packet_log;
 mod placement;
@@ -129,7 +131,7 @@ impl Dataplane {
     pub fn open(options: &Options) -> Result<Self, Error> {
         let pin_dir = options.pin_dir.as_path();
         error::check_bpffs(pin_dir)?;
-        program::create_dir(pin_dir)?;
+        link::create_dir(pin_dir)?;
         let lock = lock(pin_dir)?;
         let pinned = maps::pinned_config(pin_dir)?;
         let fresh = pinned.is_none();
@@ -158,7 +160,7 @@ impl Dataplane {
         if !fresh {
             maps.forget_flows_of_the_gone();
         }
-        let keep = !program::attachments(pin_dir)?.is_empty();
+        let keep = !link::pinned(pin_dir)?.is_empty();
         Ok(Self {
             options: options.clone(),
             maps,
@@ -211,7 +213,7 @@ impl Dataplane {
             .iter()
             .map(|interface| program::attach(&mut self.ebpf, &pin_dir, interface, self.options.xdp_mode))
             .collect::<Result<Vec<_>, Error>>()?;
-        program::detach_others(&pin_dir, &self.options.interfaces)?;
+        link::detach_others(&pin_dir, &self.options.interfaces)?;
         self.attached = true;
         self.keep = true;
         Ok(attachments)
@@ -344,7 +346,7 @@ pub fn attachments(pin_dir: &Path) -> Result<Vec<Attachment>, Error> {
     if !pin_dir.join(maps::META).exists() {
         return Err(nothing(pin_dir));
     }
-    Ok(program::attachments(pin_dir)?.into_iter().map(|(attachment, _)| attachment).collect())
+    Ok(link::pinned(pin_dir)?.into_iter().map(|(attachment, _)| attachment).collect())
 }
 
 fn nothing(pin_dir: &Path) -> Error {

@@ -1,0 +1,36 @@
+//! The XDP program for backends: takes the outer headers off what a balancer sends, and leaves the rest to the kernel.
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+#![expect(
+    missing_docs,
+    unreachable_pub,
+    reason = "the macro for the entry point makes an undocumented public function"
+)]
+
+mod atomic;
+mod frame;
+
+use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+use lb_common::encap;
+
+use crate::frame::XdpFrame;
+
+/// Decapsulates one frame; one that is not encapsulated is left as it is.
+#[xdp]
+pub fn lb_decap(ctx: XdpContext) -> u32 {
+    // Whether it was one, or was cut short: the kernel sees to it.
+    let _ = encap::decapsulate(&mut XdpFrame::<true>::new(&ctx));
+    xdp_action::XDP_PASS
+}
+
+/// Cannot be reached: a loop without an end does not load, so a reachable panic would be found at once.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[expect(unsafe_code, reason = "the kernel looks for this name")]
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,44 @@
+//! The decapsulating program on a backend: attached, pinned, and left to itself.
+
+use std::path::{Path, PathBuf};
+
+use aya::{
+    EbpfLoader,
+    programs::{ProgramError, Xdp},
+};
+
+use super::{Attachment, Error, XdpMode, error, link};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-decap"));
+
+/// Attaches the program to an interface, or puts it in the place of the one that is there. It stays until
+/// [`detach`] or the next start of the machine.
+///
+/// # Errors
+///
+/// Where the interface does not exist or does not take the program, or the directory cannot hold a pin.
+pub fn attach(pin_dir: &Path, interface: &str, mode: XdpMode) -> Result<Attachment, Error> {
+    error::check_bpffs(pin_dir)?;
+    let load = |source: aya::EbpfError| Error::Load { source: Box::new(source) };
+    let mut ebpf = EbpfLoader::new().load(OBJECT).map_err(load)?;
+    let program: &mut Xdp = ebpf
+        .program_mut("lb_decap")
+        .expect("lb-decap has this entry point")
+        .try_into()
+        .map_err(|source: ProgramError| load(source.into()))?;
+    program.load().map_err(|source| load(source.into()))?;
+    link::attach(program, pin_dir, interface, mode)
+}
+
+/// Takes the program off an interface; the pins removed.
+///
+/// # Errors
+///
+/// Where there is none.
+pub fn detach(pin_dir: &Path, interface: &str) -> Result<(), Error> {
+    let pins: Vec<(PathBuf, XdpMode)> = link::pins_of(pin_dir, interface);
+    if pins.is_empty() {
+        return Err(Error::NothingPinned { pin_dir: pin_dir.into() });
+    }
+    pins.iter().try_for_each(|(pin, _)| link::remove(pin))
+}
