@@ -3,7 +3,11 @@
 mod backend;
 mod completion;
 mod config;
+<<<<<<< ours
 mod decap;
+=======
+mod doctor;
+>>>>>>> theirs
 mod error;
 mod events;
 mod health;
@@ -67,6 +71,8 @@ enum Command {
     /// Show where the program is attached, or detach it.
     #[command(subcommand)]
     Xdp(xdp::Command),
+    /// Look for what would stop this from working here, and say how to put it right.
+    Doctor(doctor::Doctor),
     /// Print what a shell needs to complete commands and the names of services and backends.
     Completion(completion::Completion),
     /// Print the manual.
@@ -102,6 +108,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Service(command) => block_on(command.run(&client, output)),
         Command::Decap(decap) => decap.run(output),
         Command::Xdp(command) => command.run(output),
+        Command::Doctor(doctor) => doctor.run(output),
         Command::Completion(completion) => completion.run(output),
         Command::Man(manual) => manual.run(output),
     }
