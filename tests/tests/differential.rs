@@ -46,15 +46,15 @@ fn compare(lab: &Lab, seed: u64) -> Result<()> {
         xdp_mode: XdpMode::Native,
         pin_dir: lab.pin_dir(),
         flows: 1024,
-        services: 4,
-        backends: 16,
+        services: 32,
+        backends: 100,
         veth: false,
     })?;
     dataplane.apply(&plan(ifindexes))?;
     dataplane.attach()?;
     let mut host = dataplane.host_tables(0);
 
-    let mut source = Source { random: fastrand::Rng::with_seed(seed), requests: Vec::new() };
+    let mut source = Source { random: fastrand::Rng::with_seed(seed), sent: Vec::new() };
     let mut seen = Seen::default();
     for number in 0..FRAMES {
         let bytes = source.frame();
@@ -62,6 +62,7 @@ fn compare(lab: &Lab, seed: u64) -> Result<()> {
         host.now_ns = away_from_a_tick();
         let mut on_host = bytes.clone();
         let verdict = host::process(&mut on_host, ingress_ifindex, &host);
+        host.apply_learnt();
         let in_kernel = dataplane.dry_run(&bytes, ingress_ifindex)?;
         if ticks(monotonic_ns()) != ticks(host.now_ns) {
             // Held up between the two for so long that they may have seen different times.
@@ -134,7 +135,8 @@ impl Seen {
         {
             ensure!(count >= ENOUGH, "only {count} frames were {what}");
         }
-        for reason in [DropReason::NoBackend, DropReason::NoFlow, DropReason::HopLimit, DropReason::Fragment] {
+        use DropReason::{Fragment, HopLimit, Refused};
+        for reason in [Fragment, HopLimit, Refused] {
             let count = self.dropped[reason as usize];
             ensure!(count >= ENOUGH / 10, "only {count} frames were dropped for {}", reason.name());
         }
@@ -168,6 +170,12 @@ fn same_tables(host: &HostTables, kernel: &HostTables) -> Result<()> {
             "NAT slot {index}: {host:x?} on the host, {kernel:x?} in the kernel"
         );
     }
+    for (index, (host, kernel)) in host.fragments.iter().zip(&kernel.fragments).enumerate() {
+        ensure!(host.tag.load(Relaxed) == kernel.tag.load(Relaxed), "fragment slot {index}: {host:x?}, {kernel:x?}");
+    }
+    for (index, (host, kernel)) in host.loads.iter().zip(&kernel.loads).enumerate() {
+        ensure!(host.load(Relaxed) == kernel.load(Relaxed), "load of backend {index}: {host:?}, {kernel:?}");
+    }
     for (index, (host, kernel)) in host.counters.iter().zip(&kernel.counters).enumerate() {
         let words = |counters: &lb_common::layout::BackendCounters| {
             [
@@ -188,14 +196,14 @@ fn same_tables(host: &HostTables, kernel: &HostTables) -> Result<()> {
     Ok(())
 }
 
-/// Four services: both families, both algorithms, weights, and one without backends.
+/// Services of both families, every forwarding mode, and every algorithm that leaves nothing to chance; one without backends.
 fn plan([client_side, backend_side]: [u32; 2]) -> Plan {
-    let backend = |family: u8, host: u8| BackendPlan {
+    let backend = |family: u8, host: u8, port: u16| BackendPlan {
         name: format!("v{family}-{host}"),
         address: if family == 4 {
-            SocketAddr::from(([10, 0, 0, host], 8080))
+            SocketAddr::from(([10, 0, 0, host], port))
         } else {
-            SocketAddr::from(([0xfd00, 0, 0, 0, 0, 0, 0, host.into()], 8080))
+            SocketAddr::from(([0xfd00, 0, 0, 0, 0, 0, 0, host.into()], port))
         },
         weight: u16::from(host % 3 + 1),
         in_rotation: true,
@@ -205,54 +213,113 @@ fn plan([client_side, backend_side]: [u32; 2]) -> Plan {
             source: if family == 4 { [10, 0, 0, 1].into() } else { IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 1]) },
             source_mac: [2, 0, 0, 0, 1, 0],
             mac: [2, 0, 0, 0, 1, host],
-            mtu: 1500,
+            mtu: if host.is_multiple_of(5) { 600 } else { 1500 },
         }),
     };
-    let service = |name: &str, listen: &str, algorithm, backends| ServicePlan {
-        name: name.into(),
-        listen: listen.parse().expect("an address"),
-        protocol: Protocol::Tcp,
-        algorithm,
-        forward: Forward::Nat,
-        backends,
+    let mut host = 1;
+    let mut service = |listen: &str, protocol, algorithm, forward: Forward, family: u8| {
+        let listen: SocketAddr = listen.parse().expect("an address");
+        let port = if forward.sees_replies() { 8080 } else { listen.port() };
+        host += 5;
+        ServicePlan {
+            name: format!("{listen}-{protocol:?}"),
+            listen,
+            protocol,
+            algorithm,
+            forward,
+            backends: (host..host + 4).map(|host| backend(family, host, port)).collect(),
+        }
     };
-    let v4 = |hosts: std::ops::Range<u8>| hosts.map(|host| backend(4, host)).collect();
-    let v6 = |hosts: std::ops::Range<u8>| hosts.map(|host| backend(6, host)).collect();
+    use Algorithm::{LeastConnections, Maglev, RoundRobin, SourceHash};
+    use Protocol::{Tcp, Udp};
+    let empty = ServicePlan { backends: vec![], ..service("203.0.113.11:80", Tcp, RoundRobin, Forward::Nat, 4) };
     Plan {
         services: vec![
-            service("turns", "203.0.113.10:80", Algorithm::RoundRobin, v4(10..16)),
-            service("maglev", "203.0.113.10:443", Algorithm::Maglev, v4(20..25)),
-            service("turns6", "[2001:db8:f::10]:80", Algorithm::RoundRobin, v6(30..35)),
-            service("maglev6", "[2001:db8:f::10]:443", Algorithm::Maglev, v6(40..43)),
-            service("empty", "203.0.113.11:80", Algorithm::RoundRobin, vec![]),
+            empty,
+            service("203.0.113.10:80", Tcp, RoundRobin, Forward::Nat, 4),
+            service("203.0.113.10:81", Tcp, LeastConnections, Forward::Nat, 4),
+            service("203.0.113.10:53", Udp, SourceHash, Forward::Nat, 4),
+            service("203.0.113.10:82", Tcp, Maglev, Forward::Dnat, 4),
+            service("203.0.113.10:54", Udp, RoundRobin, Forward::Dnat, 4),
+            service("203.0.113.10:83", Tcp, Maglev, Forward::L2, 4),
+            service("203.0.113.10:84", Tcp, RoundRobin, Forward::Ipip, 4),
+            service("203.0.113.10:85", Tcp, SourceHash, Forward::Gue, 4),
+            service("203.0.113.10:86", Tcp, RoundRobin, Forward::Ipip, 6),
+            service("203.0.113.10:55", Udp, RoundRobin, Forward::Gue, 6),
+            service("[2001:db8:f::10]:80", Tcp, RoundRobin, Forward::Nat, 6),
+            service("[2001:db8:f::10]:81", Tcp, Maglev, Forward::Nat, 6),
+            service("[2001:db8:f::10]:53", Udp, RoundRobin, Forward::Nat, 6),
+            service("[2001:db8:f::10]:82", Tcp, RoundRobin, Forward::Dnat, 6),
+            service("[2001:db8:f::10]:83", Tcp, RoundRobin, Forward::L2, 6),
+            service("[2001:db8:f::10]:84", Tcp, Maglev, Forward::Ipip, 6),
+            service("[2001:db8:f::10]:85", Tcp, RoundRobin, Forward::Gue, 4),
         ],
     }
 }
 
-/// Frames: new flows, old flows, replies, strangers; whole, cut short, and with bytes changed.
+/// Ports at the virtual addresses where there is a service of either protocol; and one where there is none.
+const PORTS: [u16; 11] = [80, 81, 82, 83, 84, 85, 86, 53, 54, 55, 22];
+
+/// Frames: new flows, old flows, replies, strangers, fragments, errors; whole, tagged, cut short, and with bytes changed.
 struct Source {
     random: fastrand::Rng,
-    /// Source and destination of frames that were forwarded.
-    requests: Vec<(SocketAddr, SocketAddr)>,
+    /// Frames that were forwarded: as they left, without tags.
+    sent: Vec<Vec<u8>>,
 }
 
 impl Source {
     fn frame(&mut self) -> Vec<u8> {
+        let mut bytes = match self.random.u8(..) {
+            0..12 => self.echo(),
+            12..40 => self.error(),
+            _ => self.datagram(),
+        };
+        let random = &mut self.random;
+        if bytes[12..14] == [0x86, 0xdd] && random.u8(..) < 24 {
+            extend(&mut bytes, random);
+        }
+        match random.u8(..) {
+            0..16 => bytes.truncate(random.usize(14..bytes.len())),
+            16..24 => {
+                for _ in 0..random.u8(1..4) {
+                    let at = random.usize(..bytes.len());
+                    bytes[at] ^= 1 << random.u8(..8);
+                }
+            }
+            24..36 => drop(bytes.splice(12..12, [0x81, 0x00, 0x00, 0x2a])),
+            36..42 => drop(bytes.splice(12..12, [0x88, 0xa8, 0x00, 0x07, 0x81, 0x00, 0x20, 0x2a])),
+            42..46 => bytes[12..14].copy_from_slice(&random.u16(..).to_be_bytes()),
+            _ => {}
+        }
+        bytes
+    }
+
+    /// TCP or UDP, perhaps a fragment.
+    fn datagram(&mut self) -> Vec<u8> {
         let (source, destination) = self.ends();
         let random = &mut self.random;
-        let flags = *random
-            .choice(&[SYN, SYN, SYN, ACK, ACK, ACK, ACK, SYN | ACK, FIN | ACK, RST, RST | ACK, 0, 0xff])
-            .expect("not empty");
+        let kinds = [SYN, SYN, SYN, ACK, ACK, ACK, ACK, SYN | ACK, FIN | ACK, RST, RST | ACK, 0, 0xff];
+        let flags = kinds[random.usize(..kinds.len())];
         let hop_limit = if random.u8(..) < 8 { random.u8(0..3) } else { 64 };
         let options = vec![1; if random.u8(..) < 16 { usize::from(random.u8(1..=10)) * 4 } else { 0 }];
         let fragment = match random.u8(..) {
-            0..6 => 0x2000,
-            6..10 => random.u16(..),
-            10..40 => 0x4000,
+            0..10 => 0x2000,
+            10..24 => 0x2000 | random.u16(..32),
+            24..60 => 0x4000,
             _ => 0,
         };
-        let protocol = if random.u8(..) < 8 { random.u8(..) } else { 6 };
-        let mut payload = vec![0; random.usize(..64)];
+        let protocol = match random.u8(..) {
+            0..8 => random.u8(..),
+            8..80 => 17,
+            _ => 6,
+        };
+        let tcp_options: &[u8] = match random.u8(..4) {
+            0 => &[2, 4, 0x05, 0xb4],
+            1 => &[1, 2, 4, 0x23, 0x28, 1, 1, 0],
+            2 => &[8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 2, 4, 0x05, 0xb4, 1, 0],
+            _ => &[],
+        };
+        let mut payload = vec![0; if random.u8(..) < 40 { random.usize(500..1_400) } else { random.usize(..64) }];
         random.fill(&mut payload);
         let frame = TcpFrame {
             source,
@@ -262,59 +329,99 @@ impl Source {
             options: &options,
             fragment,
             protocol,
+            tcp_options,
             payload: &payload,
             ..Default::default()
         };
-        let mut bytes = frame.bytes();
-        match random.u8(..) {
-            0..16 => bytes.truncate(random.usize(14..bytes.len())),
-            16..24 => {
-                for _ in 0..random.u8(1..4) {
-                    let at = random.usize(..bytes.len());
-                    bytes[at] ^= 1 << random.u8(..8);
-                }
-            }
-            24..28 => {
-                let tag = [0x81, 0x00, 0x00, 0x2a];
-                bytes.splice(12..12, tag);
-            }
-            28..32 => bytes[12..14].copy_from_slice(&random.u16(..).to_be_bytes()),
-            _ => {}
+        frame.bytes()
+    }
+
+    /// An echo request.
+    fn echo(&mut self) -> Vec<u8> {
+        let (source, destination) = self.ends();
+        let kind = if source.is_ipv4() { 8 } else { 128 };
+        icmp(source.ip(), destination.ip(), [kind, 0, 0x12, 0x34, 0, 1, 0, 2], &[0x55; 24])
+    }
+
+    /// An error about a frame that was forwarded, from a router on its way.
+    fn error(&mut self) -> Vec<u8> {
+        let random = &mut self.random;
+        if self.sent.is_empty() {
+            return self.echo();
         }
-        bytes
+        let about = &self.sent[random.usize(..self.sent.len())];
+        let quote = &about[14..about.len().min(14 + random.usize(20..120))];
+        let (v4, mtu) = (quote[0] >> 4 == 4, random.u16(500..1_600).to_be_bytes());
+        let (kind, code) = match (v4, random.u8(..3)) {
+            (true, 0) => (3, 4),
+            (true, 1) => (11, 0),
+            (true, _) => (3, 1),
+            (false, 0) => (2, 0),
+            (false, 1) => (3, 0),
+            (false, _) => (1, 4),
+        };
+        let Some((source, _)) = ends(about) else { return self.echo() };
+        let router = if v4 { IpAddr::from([198, 51, 100, 1]) } else { IpAddr::from([0x2001, 0xdb8, 9, 0, 0, 0, 0, 1]) };
+        icmp(router, source.ip(), [kind, code, 0x12, 0x34, 0, 0, mtu[0], mtu[1]], quote)
     }
 
     fn ends(&mut self) -> (SocketAddr, SocketAddr) {
         let random = &mut self.random;
-        if !self.requests.is_empty() && random.u8(..) < 90 {
-            let (source, destination) = self.requests[random.usize(..self.requests.len())];
-            return (destination, source);
+        if !self.sent.is_empty() && random.u8(..) < 90 {
+            let frame = &self.sent[random.usize(..self.sent.len())];
+            if let Some((source, destination)) = ends(frame) {
+                return (destination, source);
+            }
         }
-        let port = 30_000 + random.u16(..600);
+        let port = 30_000 + random.u16(..300);
         let host = random.u8(1..8);
-        if random.bool() {
-            let to = *random
-                .choice(&["203.0.113.10:80", "203.0.113.10:443", "203.0.113.11:80", "203.0.113.10:22"])
-                .expect("not empty");
-            (SocketAddr::from(([192, 0, 2, host], port)), to.parse().expect("an address"))
+        let to = PORTS[random.usize(..PORTS.len())];
+        if random.u8(..) < 160 {
+            let vip = [203, 0, 113, if random.u8(..) < 24 { 11 } else { 10 }];
+            (SocketAddr::from(([192, 0, 2, host], port)), SocketAddr::from((vip, to)))
         } else {
-            let to = *random
-                .choice(&["[2001:db8:f::10]:80", "[2001:db8:f::10]:443", "[2001:db8:f::11]:80"])
-                .expect("not empty");
-            (SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, host.into()], port)), to.parse().expect("an address"))
+            let vip = [0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 0x10];
+            (SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, host.into()], port)), SocketAddr::from((vip, to)))
         }
     }
 
-    /// A forwarded frame can be answered: the latest thousand.
+    /// A forwarded frame can be answered, and complained about: a thousand of them.
     fn remember(&mut self, frame: &[u8]) {
-        let Some(ends) = ends(frame) else { return };
-        if self.requests.len() < 1_000 {
-            self.requests.push(ends);
+        if frame[12..14] != [0x08, 0x00] && frame[12..14] != [0x86, 0xdd] {
+            return;
+        }
+        if self.sent.len() < 1_000 {
+            self.sent.push(frame.to_vec());
         } else {
-            let at = self.random.usize(..self.requests.len());
-            self.requests[at] = ends;
+            let at = self.random.usize(..self.sent.len());
+            self.sent[at] = frame.to_vec();
         }
     }
+}
+
+/// An ICMP message; its checksum is as good as any: it is changed, not verified.
+fn icmp(source: IpAddr, destination: IpAddr, header: [u8; 8], body: &[u8]) -> Vec<u8> {
+    let protocol = if source.is_ipv4() { 1 } else { 58 };
+    let (source, destination) = (SocketAddr::new(source, 0), SocketAddr::new(destination, 0));
+    let mut frame = TcpFrame { source, destination, protocol, ..Default::default() }.bytes();
+    frame.truncate(if source.is_ipv4() { 34 } else { 54 });
+    frame.extend(header);
+    frame.extend(body);
+    frame
+}
+
+/// Puts an extension header behind an IPv6 header: options, or a fragment header.
+fn extend(frame: &mut Vec<u8>, random: &mut fastrand::Rng) {
+    let (kind, next) = ([0, 43, 44, 60][random.usize(..4)], frame[20]);
+    let header = if kind == 44 {
+        let offset = if random.bool() { 1 } else { random.u16(..64) };
+        let [high, low] = offset.to_be_bytes();
+        [next, 0, high, low, 0, 0, 0, random.u8(..8)]
+    } else {
+        [next, 0, 1, 4, 0, 0, 0, 0]
+    };
+    frame[20] = kind;
+    frame.splice(54..54, header);
 }
 
 fn ends(frame: &[u8]) -> Option<(SocketAddr, SocketAddr)> {

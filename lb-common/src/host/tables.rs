@@ -138,6 +138,17 @@ impl HostTables {
         service::find(self, address, port, protocol, family).map(|(slot, _)| slot)
     }
 
+    /// Writes the MTUs that were learnt to their backends, as the kernel does at once.
+    pub fn apply_learnt(&mut self) {
+        if let Ok(mut learnt) = self.learnt.lock() {
+            for (backend, mtu) in learnt.drain(..) {
+                if let Some(backend) = self.backends.get_mut(backend as usize) {
+                    backend.mtu = mtu;
+                }
+            }
+        }
+    }
+
     /// How often a reason was counted.
     #[must_use]
     pub fn dropped(&self, reason: DropReason) -> u64 {
