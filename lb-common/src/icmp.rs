@@ -139,7 +139,8 @@ fn error<I: Ip, P: Packet, T: Tables>(
         };
         rewrite_error(packet, l4, &answer, &rewrite)
     } else {
-        Ok(Verdict::Pass)
+        // GUE, perhaps: a datagram, but no service's.
+        learn::<I, P, T>(packet, tables, quote, icmp)
     }
 }
 

@@ -116,7 +116,7 @@ impl TcpFrame<'_> {
     }
 }
 
-/// Whether the header checksum (IPv4) and the TCP or UDP checksum of an untagged frame are right, computed from scratch.
+/// Whether the header checksum (IPv4) and the TCP, UDP or ICMP checksum of an untagged frame are right, computed from scratch.
 #[must_use]
 pub fn l4_checksum_is_right(frame: &[u8]) -> bool {
     let ip = &frame[14..];
@@ -133,7 +133,36 @@ pub fn l4_checksum_is_right(frame: &[u8]) -> bool {
         let (Ok(source), Ok(destination)) = addresses else { return false };
         (pseudo_header(source.into(), destination.into(), ip.len() - 40, ip[6]), &ip[40..])
     };
-    checksum(&[&pseudo, segment]) == [0, 0]
+    // ICMP covers no pseudo header, ICMPv6 does.
+    let pseudo: &[u8] = if ip[0] >> 4 == 4 && ip[9] == 1 { &[] } else { &pseudo };
+    checksum(&[pseudo, segment]) == [0, 0]
+}
+
+/// An ICMP or ICMPv6 message: type and code, the four bytes behind the checksum, and what follows them.
+#[must_use]
+pub fn icmp_frame(source: IpAddr, destination: IpAddr, kind: [u8; 2], rest: [u8; 4], body: &[u8]) -> Vec<u8> {
+    let protocol = if source.is_ipv4() { 1 } else { 58 };
+    let mut message = vec![kind[0], kind[1], 0, 0];
+    message.extend(rest);
+    message.extend(body);
+    let pseudo = pseudo_header(source, destination, message.len(), protocol);
+    let check = if source.is_ipv4() { checksum(&[&message]) } else { checksum(&[&pseudo, &message]) };
+    message[2..4].copy_from_slice(&check);
+    let (source, destination) = (SocketAddr::new(source, 0), SocketAddr::new(destination, 0));
+    // As a UDP datagram whose header is then the message's first eight bytes.
+    let filler = vec![0; message.len() - 8];
+    let mut frame = TcpFrame { source, destination, protocol: 17, payload: &filler, ..TcpFrame::default() }.bytes();
+    let l4 = frame.len() - message.len();
+    frame[l4..].copy_from_slice(&message);
+    if source.is_ipv4() {
+        frame[14 + 9] = protocol;
+        frame[14 + 10..14 + 12].copy_from_slice(&[0, 0]);
+        let check = checksum(&[&frame[14..34]]);
+        frame[14 + 10..14 + 12].copy_from_slice(&check);
+    } else {
+        frame[14 + 6] = protocol;
+    }
+    frame
 }
 
 /// What checksums cover beside the packet (RFC 9293, section 3.1; RFC 8200, section 8.1).

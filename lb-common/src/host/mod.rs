@@ -4,6 +4,6 @@ mod build;
 mod frame;
 mod tables;
 
-pub use build::{ACK, FIN, RST, SYN, TcpFrame, l4_checksum_is_right};
+pub use build::{ACK, FIN, RST, SYN, TcpFrame, icmp_frame, l4_checksum_is_right};
 pub use frame::{Frame, process};
 pub use tables::{HostTables, config};

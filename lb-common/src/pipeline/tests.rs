@@ -6,11 +6,15 @@ use core::{
 };
 use std::{vec, vec::Vec};
 
+mod icmp;
+mod modes;
+mod rare;
+
 use super::*;
-use crate::ip;
 use crate::{
     flow::TICK_SHIFT,
     host::{self, ACK, FIN, HostTables, RST, SYN, TcpFrame, config, l4_checksum_is_right},
+    ip::TCP,
     layout::{VIRTUAL_ADDRESS, algorithm},
     wire::AddressWords,
 };
@@ -50,7 +54,7 @@ fn service(listen: &str, algorithm: u8) -> Service {
     Service {
         address: words(listen.ip()),
         port: Be16::new(listen.port()),
-        protocol: ip::TCP,
+        protocol: TCP,
         family: if listen.is_ipv4() { 4 } else { 6 },
         algorithm,
         ..Default::default()
@@ -176,7 +180,7 @@ fn dropped_frames_are_counted_by_reason() {
 #[test]
 fn a_service_without_backends_drops_new_flows() {
     let mut tables = world();
-    let slot = tables.find_service(words(IpAddr::from([203, 0, 113, 10])), Be16::new(80), ip::TCP, 4).unwrap();
+    let slot = tables.find_service(words(IpAddr::from([203, 0, 113, 10])), Be16::new(80), TCP, 4).unwrap();
     tables.set_ring(slot, 0, &[]);
     let (verdict, _) = from_client(&tables, TcpFrame { flags: SYN, ..Default::default() });
     assert_eq!(verdict, Verdict::Transmit, "answered by a RST");
@@ -251,7 +255,7 @@ fn new_flows_take_turns_and_established_ones_stay() {
 }
 
 fn find_v4(tables: &HostTables) -> u32 {
-    tables.find_service(words(IpAddr::from([203, 0, 113, 10])), Be16::new(80), ip::TCP, 4).unwrap()
+    tables.find_service(words(IpAddr::from([203, 0, 113, 10])), Be16::new(80), TCP, 4).unwrap()
 }
 
 #[test]

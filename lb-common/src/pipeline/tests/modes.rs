@@ -1,0 +1,172 @@
+//! Forwarding modes and algorithms.
+
+use super::*;
+use crate::{
+    encap,
+    host::Frame,
+    layout::{backend_flags, forward},
+};
+
+const CLIENT: &str = "192.0.2.1:40000";
+
+/// A world whose first service forwards by a mode and has one protocol.
+fn mode(mode: u8, protocol: u8) -> HostTables {
+    let mut tables = world();
+    let slot = find_v4(&tables) as usize;
+    tables.services[slot].protocol = 0;
+    let ring = tables.services[slot].ring;
+    let service = Service { forward: mode, protocol, ring, ..service("203.0.113.10:80", algorithm::ROUND_ROBIN) };
+    tables.add_service(service);
+    tables
+}
+
+fn udp(payload: &[u8]) -> TcpFrame<'_> {
+    TcpFrame { protocol: UDP, payload, ..Default::default() }
+}
+
+#[test]
+fn udp_goes_both_ways_with_right_checksums() {
+    for mode_of in [forward::NAT, forward::DNAT] {
+        let tables = mode(mode_of, UDP);
+        let (verdict, request) = from_client(&tables, udp(b"question"));
+        assert_eq!(verdict, Verdict::Redirect(BACKEND_IFINDEX));
+        assert!(l4_checksum_is_right(&request));
+        let (source, destination) = ends(&request);
+        assert_eq!(destination, socket("10.0.0.11:8080"));
+        assert_eq!(source == socket(CLIENT), mode_of == forward::DNAT);
+        let reply = TcpFrame { protocol: UDP, payload: b"answer", ..answer(&request, 0) };
+        let (verdict, reply) = send(&tables, BACKEND_IFINDEX, reply);
+        assert_eq!(verdict, Verdict::Redirect(CLIENT_IFINDEX));
+        assert!(l4_checksum_is_right(&reply));
+        assert_eq!(ends(&reply), (socket("203.0.113.10:80"), socket(CLIENT)));
+    }
+}
+
+#[test]
+fn a_udp_datagram_without_a_checksum_stays_without() {
+    let tables = mode(forward::NAT, UDP);
+    let mut bytes = udp(b"question").bytes();
+    bytes[40..42].copy_from_slice(&[0, 0]);
+    assert_eq!(host::process(&mut bytes, CLIENT_IFINDEX, &tables), Verdict::Redirect(BACKEND_IFINDEX));
+    assert_eq!(bytes[40..42], [0, 0]);
+}
+
+#[test]
+fn dnat_keeps_the_client_and_finds_its_way_back() {
+    let tables = mode(forward::DNAT, TCP);
+    let request = opens(&tables, 40_000);
+    assert_eq!(ends(&request), (socket(CLIENT), socket("10.0.0.11:8080")));
+    assert!(l4_checksum_is_right(&request));
+    let (verdict, reply) = send(&tables, BACKEND_IFINDEX, answer(&request, SYN | ACK));
+    assert_eq!(verdict, Verdict::Redirect(CLIENT_IFINDEX));
+    assert_eq!(ends(&reply), (socket("203.0.113.10:80"), socket(CLIENT)));
+    assert!(l4_checksum_is_right(&reply));
+    let (verdict, _) = from_client(&tables, TcpFrame::default());
+    assert_eq!(verdict, Verdict::Redirect(BACKEND_IFINDEX));
+    let stranger = TcpFrame { destination: socket("192.0.2.1:40001"), ..answer(&request, ACK) };
+    assert_eq!(send(&tables, BACKEND_IFINDEX, stranger).0, Verdict::Pass);
+}
+
+#[test]
+fn l2_changes_nothing_but_the_mac_addresses() {
+    let tables = mode(forward::L2, TCP);
+    let frame = TcpFrame { flags: SYN, ..Default::default() };
+    let (verdict, bytes) = from_client(&tables, frame);
+    assert_eq!(verdict, Verdict::Redirect(BACKEND_IFINDEX));
+    assert_eq!(bytes[..12], [2, 0, 0, 0, 0, 0x11, 2, 0, 0, 0, 0, 0x22]);
+    assert_eq!(bytes[12..], frame.bytes()[12..]);
+}
+
+#[test]
+fn what_is_encapsulated_comes_out_as_it_was_but_for_a_hop() {
+    for (mode_of, v6) in [(forward::IPIP, false), (forward::GUE, false), (forward::IPIP, true), (forward::GUE, true)] {
+        let mut tables = mode(mode_of, TCP);
+        if v6 {
+            let slot = find_v4(&tables);
+            tables.set_ring(slot, 0, &[2]);
+            tables.backends[2].flags |= backend_flags::IPV6;
+        }
+        let frame = TcpFrame { flags: SYN, payload: b"hello", ..Default::default() };
+        let (verdict, mut bytes) = from_client(&tables, frame);
+        assert_eq!(verdict, Verdict::Redirect(BACKEND_IFINDEX));
+        let overhead = if v6 { 40 } else { 20 } + if mode_of == forward::GUE { 8 } else { 0 };
+        assert_eq!(bytes.len(), frame.bytes().len() + overhead);
+        assert_eq!(bytes[..12], [2, 0, 0, 0, 0, 0x11, 2, 0, 0, 0, 0, 0x22]);
+        if v6 {
+            assert_eq!(bytes[12..14], [0x86, 0xdd]);
+            assert_eq!(usize::from(u16::from_be_bytes([bytes[18], bytes[19]])), bytes.len() - 54);
+        } else {
+            assert_eq!(usize::from(u16::from_be_bytes([bytes[16], bytes[17]])), bytes.len() - 14);
+            assert_eq!(bytes[26..34], [10, 0, 0, 1, 10, 0, 0, 11]);
+        }
+        assert_eq!(encap::decapsulate(&mut Frame::new(&mut bytes, 1)), Some(true));
+        let inner = TcpFrame { hop_limit: 63, ..frame }.bytes();
+        assert_eq!(bytes[12..], inner[12..], "mode {mode_of}");
+    }
+}
+
+#[test]
+fn what_is_not_encapsulated_is_left_alone() {
+    let frame = TcpFrame::default().bytes();
+    for length in 0..=frame.len() {
+        let mut bytes = frame[..length].to_vec();
+        assert_ne!(encap::decapsulate(&mut Frame::new(&mut bytes, 1)), Some(true));
+        assert_eq!(bytes, frame[..length]);
+    }
+}
+
+#[test]
+fn direct_return_with_a_consistent_algorithm_takes_up_flows_that_it_does_not_know() {
+    let mut tables = mode(forward::L2, TCP);
+    let slot = find_v4(&tables) as usize;
+    assert_eq!(from_client(&tables, TcpFrame::default()).0, Verdict::Transmit, "a RST: by turns there is no telling");
+    tables.services[slot].algorithm = algorithm::MAGLEV;
+    assert_eq!(from_client(&tables, TcpFrame::default()).0, Verdict::Redirect(BACKEND_IFINDEX));
+}
+
+#[test]
+fn source_hash_keeps_a_client_with_its_backend() {
+    let mut tables = world();
+    let slot = find_v4(&tables) as usize;
+    tables.services[slot].algorithm = algorithm::SOURCE_HASH;
+    let first = ends(&opens(&tables, 40_000)).1;
+    for port in 40_001..40_050 {
+        assert_eq!(ends(&opens(&tables, port)).1, first);
+    }
+}
+
+#[test]
+fn least_connections_goes_by_open_flows_and_weight() {
+    let mut tables = world();
+    let slot = find_v4(&tables) as usize;
+    tables.services[slot].algorithm = algorithm::LEAST_CONNECTIONS;
+    tables.backends[0].weight = 3;
+    tables.backends[1].weight = 1;
+    let to_first = |from: u16, to: u16| {
+        (from..to).filter(|port| ends(&opens(&tables, *port)).1 == socket("10.0.0.11:8080")).count()
+    };
+    assert_eq!(to_first(40_000, 40_040), 30);
+    // Ten flows of the first end; the next ten are its own.
+    let mut ended = 0;
+    for port in 40_000..40_040 {
+        let source = SocketAddr::from(([192, 0, 2, 1], port));
+        let (_, bytes) = from_client(&tables, TcpFrame { source, ..Default::default() });
+        if ended < 10 && ends(&bytes).1 == socket("10.0.0.11:8080") {
+            from_client(&tables, TcpFrame { source, flags: RST, ..Default::default() });
+            ended += 1;
+        }
+    }
+    assert_eq!(tables.loads[0].load(Relaxed), 20);
+    assert_eq!(to_first(41_000, 41_010), 10);
+}
+
+#[test]
+fn random_two_prefers_the_one_with_fewer_flows() {
+    let mut tables = world();
+    let slot = find_v4(&tables) as usize;
+    tables.services[slot].algorithm = algorithm::RANDOM_TWO;
+    tables.loads[0].store(1_000_000, Relaxed);
+    let to_first = (0..400).filter(|port| ends(&opens(&tables, 40_000 + port)).1 == socket("10.0.0.11:8080")).count();
+    // Only where both picks are the first: one in four.
+    assert!((60..140).contains(&to_first), "{to_first} of 400");
+}
