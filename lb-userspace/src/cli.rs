@@ -3,11 +3,8 @@
 mod backend;
 mod completion;
 mod config;
-<<<<<<< ours
 mod decap;
-=======
 mod doctor;
->>>>>>> theirs
 mod error;
 mod events;
 mod health;
