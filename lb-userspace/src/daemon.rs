@@ -2,7 +2,6 @@
 
 use std::{io, path::Path};
 
-use rustix::thread::{CapabilitySet, capabilities};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -12,7 +11,7 @@ use crate::{
     api,
     config::{self, Config},
     controller::{self, Controller},
-    interface, notify, probe,
+    interface, notify, privileges, probe,
 };
 
 /// Why the daemon did not start or came to an end.
@@ -23,8 +22,8 @@ pub enum Error {
     Config(#[from] config::Error),
     /// Not root, nor as good as.
     #[error(
-        "lb run loads an XDP program and attaches it to {interfaces}, which needs root, or CAP_NET_ADMIN and CAP_BPF: \
-         run it with sudo or as a system service"
+        "lb run loads an XDP program and attaches it to {interfaces}, which needs root, or CAP_NET_ADMIN, CAP_BPF and \
+         CAP_PERFMON: run it with sudo or as a system service"
     )]
     Privileges {
         /// Where it would attach.
@@ -84,9 +83,7 @@ pub async fn run(path: &Path) -> Result<(), Error> {
 }
 
 fn check_privileges(config: &Config) -> Result<(), Error> {
-    let held = capabilities(None).map_err(|error| Error::System("read my capabilities", error.into()))?.effective;
-    let loads = held.intersects(CapabilitySet::BPF | CapabilitySet::SYS_ADMIN);
-    if held.contains(CapabilitySet::NET_ADMIN) && loads {
+    if privileges::suffice().map_err(|error| Error::System("read my capabilities", error))? {
         return Ok(());
     }
     Err(Error::Privileges { interfaces: config.global.interfaces.join(", ") })

@@ -19,6 +19,7 @@ pub mod model;
 pub mod nexthop;
 pub mod notify;
 pub mod plan;
+pub mod privileges;
 pub mod probe;
 pub mod state;
 pub mod status;

@@ -1,6 +1,7 @@
 //! `cargo xtask COMMAND`: everything one does with this repository, a file per command.
 
 mod build;
+mod dist;
 mod run;
 mod setup;
 mod shell;
@@ -28,6 +29,8 @@ enum Command {
     Run(run::Arguments),
     /// Run every check and every test
     Test,
+    /// Build the Debian package into target/debian
+    Dist,
 }
 
 fn main() -> ExitCode {
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Command::Build => build::build(),
         Command::Run(arguments) => run::run(&arguments),
         Command::Test => test::test(),
+        Command::Dist => dist::dist(),
     };
     finish(result)
 }

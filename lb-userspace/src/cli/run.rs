@@ -5,10 +5,11 @@ use std::{
     path::PathBuf,
 };
 
+use anyhow::Context as _;
 use clap::Args;
 use tracing_subscriber::EnvFilter;
 
-use crate::{config, daemon};
+use crate::{config, daemon, privileges};
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
@@ -20,6 +21,8 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn run(self) -> anyhow::Result<()> {
         log();
+        // Before there is a second thread, which would keep what it was born with.
+        privileges::reduce().context("cannot give up what is not needed")?;
         tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(daemon::run(&self.config))?;
         Ok(())
     }

@@ -2,13 +2,10 @@
 
 use std::path::Path;
 
-use rustix::{
-    system::uname,
-    thread::{CapabilitySet, capabilities},
-};
+use rustix::system::uname;
 
 use super::{Finding, system::read};
-use crate::config::Global;
+use crate::{config::Global, privileges};
 
 /// Atomic instructions of BPF came with 5.12, bpf_link for XDP with 5.9; 5.15 is the oldest that is still maintained.
 const OLDEST: (u32, u32) = (5, 15);
@@ -32,11 +29,10 @@ fn kernel(release: &str) -> Finding {
 }
 
 fn privileges() -> Finding {
-    let held = capabilities(None).map(|sets| sets.effective).unwrap_or(CapabilitySet::empty());
-    if held.contains(CapabilitySet::NET_ADMIN) && held.intersects(CapabilitySet::BPF | CapabilitySet::SYS_ADMIN) {
-        return Finding::ok("privileges", "CAP_NET_ADMIN and CAP_BPF");
+    if privileges::suffice().unwrap_or(false) {
+        return Finding::ok("privileges", "CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON");
     }
-    let why = "loading and attaching an XDP program needs CAP_NET_ADMIN and CAP_BPF; some of what follows was not seen";
+    let why = "loading and attaching an XDP program needs CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON; some of what follows was not seen";
     Finding::warning("privileges", "not root", why).fixed_by("sudo lb doctor")
 }
 
