@@ -51,6 +51,10 @@ pub fn open<T: Tables>(tables: &T, event: &Event) -> Result<FlowWord, DropReason
     let service = tables.service(event.service).ok_or(DropReason::Internal)?;
     let index = schedule::backend(tables, event.service, service, event.address, event.port, event.avoid)?;
     let backend = tables.backend(index).ok_or(DropReason::Internal)?;
+    if index == event.avoid {
+        // There is no other: the SYN goes where it went before, by the same port.
+        return again(tables, event).ok_or(DropReason::Internal);
+    }
     let now = Ticks::from_ns(tables.now_ns());
     let fresh = FlowWord::new(index, Be16::from_raw(0), State::from_bits(event.state), now);
     let flow = if is_nat(service) { nat::open(tables, event, service, backend, fresh)? } else { fresh };
@@ -66,6 +70,12 @@ pub fn open<T: Tables>(tables: &T, event: &Event) -> Result<FlowWord, DropReason
         tables.add(tables.load_of(index).ok_or(DropReason::Internal)?, 1);
     }
     Ok(flow)
+}
+
+#[inline(always)]
+fn again<T: Tables>(tables: &T, event: &Event) -> Option<FlowWord> {
+    let (_, flow) = flow::locate(tables, &event.key(tables))?;
+    advance(tables, event).then_some(flow)
 }
 
 #[inline(always)]
@@ -98,22 +108,23 @@ pub fn advance<T: Tables>(tables: &T, event: &Event) -> bool {
 }
 
 /// Takes a flow on after a packet from its backend: the slot, by its index, and where the state has changed the flow
-/// itself.
+/// itself. False where the packet answers a SYN that has gone to another backend since: the client must not see it.
 #[inline(always)]
-pub fn answer<T: Tables>(tables: &T, slot: u32, family: u8, flags: Flags) {
-    let Some(slot) = tables.nat_slot(slot) else { return };
+pub fn answer<T: Tables>(tables: &T, slot: u32, family: u8, flags: Flags) -> bool {
+    let Some(slot) = tables.nat_slot(slot) else { return false };
     let now = Ticks::from_ns(tables.now_ns());
     let word = FlowWord(tables.load(&slot.word));
     let next = word.after_backend(flags, now);
     tables.compare_exchange(&slot.word, word.0, next.0);
     if next.state() == word.state() {
-        return;
+        return true;
     }
     let (address, port, service) = nat::client(tables, slot);
     let key = flow::Key::new(tables.config(), family, address, port, service);
-    let Some((slot, flow)) = flow::locate(tables, &key) else { return };
+    let opening = word.state() == State::Opening;
+    let Some((slot, flow)) = flow::locate(tables, &key) else { return !opening };
     if (flow.backend(), flow.port()) != (word.backend(), word.port()) {
-        return;
+        return !opening;
     }
     let next = flow.after_backend(flags, now);
     if tables.compare_exchange(&slot.word, flow.0, next.0) == flow.0
@@ -122,6 +133,7 @@ pub fn answer<T: Tables>(tables: &T, slot: u32, family: u8, flags: Flags) {
     {
         closed(tables, service, flow.backend());
     }
+    true
 }
 
 /// Whether replies come back through here.

@@ -71,20 +71,38 @@ fn open_nat<T: Tables>(tables: &T, client: &Event, backend: &Backend, fresh: Flo
     let count = u32::from(config.nat_port_count);
     let hash = hash::nh(&config.flow_key, client.address, client.service);
     let stride = 1 + hash::scale(hash << 32, count.wrapping_sub(1));
-    let mut offset = (u32::from(client.port.get()) + hash::scale(hash, count)) % count.max(1);
+    let start = (u32::from(client.port.get()) + hash::scale(hash, count)) % count.max(1);
+    let mut offset = start;
+    let mut yielding = start;
     for _ in 0..PROBES {
-        let port = Be16::new(config.nat_port_base.wrapping_add(offset as u16));
         let slot = tables.nat_slot(index(config, backend.nat_base, offset)).ok_or(DropReason::Internal)?;
-        let word = FlowWord::new(fresh.backend(), port, fresh.state(), fresh.seen());
-        if claim(tables, slot, client, word) {
+        let word = FlowWord::new(fresh.backend(), port_at(config, offset), fresh.state(), fresh.seen());
+        let old = FlowWord(tables.load(&slot.word));
+        if old.is_free(fresh.seen(), config) && claim(tables, slot, client, old, word) {
             return Ok(word);
+        }
+        if old.yields() {
+            yielding = offset;
         }
         offset += stride;
         if offset >= count {
             offset -= count;
         }
     }
+    // A flood of SYNs pushes out other SYNs, as in the flow table.
+    let slot = tables.nat_slot(index(config, backend.nat_base, yielding)).ok_or(DropReason::Internal)?;
+    let word = FlowWord::new(fresh.backend(), port_at(config, yielding), fresh.state(), fresh.seen());
+    let old = FlowWord(tables.load(&slot.word));
+    if old.yields() && claim(tables, slot, client, old, word) {
+        return Ok(word);
+    }
     Err(DropReason::NatPortsExhausted)
+}
+
+/// The port so far above the first.
+#[inline(always)]
+fn port_at(config: &Config, offset: u32) -> Be16 {
+    Be16::new(config.nat_port_base.wrapping_add(offset as u16))
 }
 
 #[inline(always)]
@@ -107,7 +125,7 @@ fn open_dnat<T: Tables>(
         if same && old.is_live(fresh.seen(), config) && old.state() != State::Closed && leads_to(tables, old, backend) {
             return Err(DropReason::NatPortsExhausted);
         }
-        if !taken && claim(tables, slot, client, word) {
+        if !taken && old.is_free(fresh.seen(), config) && claim(tables, slot, client, old, word) {
             taken = true;
         }
     }
@@ -127,12 +145,11 @@ fn row(config: &Config, client: AddressWords, port: Be16, base: u32) -> u32 {
     index(config, base, hash::scale(hash, config.nat_slots))
 }
 
-/// Makes a free slot a client's; false where it is not free, or somebody else was faster.
+/// Makes a slot whose word is `old` a client's; false where somebody else was faster.
 #[inline(always)]
-fn claim<T: Tables>(tables: &T, slot: &NatSlot, client: &Event, word: FlowWord) -> bool {
-    let old = FlowWord(tables.load(&slot.word));
+fn claim<T: Tables>(tables: &T, slot: &NatSlot, client: &Event, old: FlowWord, word: FlowWord) -> bool {
     let claimed = FlowWord::new(word.backend(), word.port(), State::Claimed, word.seen());
-    if !old.is_free(word.seen(), tables.config()) || tables.compare_exchange(&slot.word, old.0, claimed.0) != old.0 {
+    if tables.compare_exchange(&slot.word, old.0, claimed.0) != old.0 {
         return false;
     }
     set(tables, &slot.client, client.address);

@@ -284,7 +284,9 @@ fn from_backend<R: Road, I: Ip, P: Stages, T: Tables>(
         if datagram.flags.rst() && reply.word.state() == State::Opening && schedule::has_choice(service) {
             return Err(DropReason::Refused);
         }
-        tables.answer(reply.index, I::FAMILY, datagram.flags);
+        if !tables.answer(reply.index, I::FAMILY, datagram.flags) {
+            return Err(DropReason::Superseded);
+        }
     }
     let counters = tables.counters(reply.word.backend()).ok_or(DropReason::Internal)?;
     tables.count(&counters.packets_out, 1);

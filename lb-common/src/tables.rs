@@ -68,8 +68,8 @@ pub trait Tables: Sized {
 
     /// [`event::answer`].
     #[inline(always)]
-    fn answer(&self, slot: u32, family: u8, flags: Flags) {
-        event::answer(self, slot, family, flags);
+    fn answer(&self, slot: u32, family: u8, flags: Flags) -> bool {
+        event::answer(self, slot, family, flags)
     }
 
     /// Adds to a counter of this CPU, which nobody else writes.

@@ -60,6 +60,8 @@ pub enum DropReason {
     Fragment,
     /// The backend refused the connection; the client's next SYN goes to another.
     Refused,
+    /// A backend's late answer to a SYN that has gone to another since.
+    Superseded,
     /// Larger than what gets to the backend; the sender was told, unless it was told too often.
     TooBig,
     /// A table was smaller than the configuration said, or a header ended early: should not happen.
@@ -68,7 +70,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of their counters.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NoBackend,
         Self::NoFlow,
         Self::NatPortsExhausted,
@@ -76,6 +78,7 @@ impl DropReason {
         Self::HopLimit,
         Self::Fragment,
         Self::Refused,
+        Self::Superseded,
         Self::TooBig,
         Self::Internal,
     ];
@@ -91,7 +94,8 @@ impl DropReason {
             4 => Self::HopLimit,
             5 => Self::Fragment,
             6 => Self::Refused,
-            7 => Self::TooBig,
+            7 => Self::Superseded,
+            8 => Self::TooBig,
             _ => Self::Internal,
         }
     }
@@ -106,6 +110,7 @@ impl DropReason {
             Self::HopLimit => "hop_limit",
             Self::Fragment => "fragment",
             Self::Refused => "refused",
+            Self::Superseded => "superseded",
             Self::TooBig => "too_big",
             Self::Internal => "internal",
         }

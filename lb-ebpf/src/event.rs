@@ -45,6 +45,5 @@ pub(crate) extern "C" fn flow_advance(event: *const Event) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn flow_answer(slot: u32, family: u32, flags: u32) -> u64 {
-    event::answer(&Maps, slot, family as u8, Flags(flags as u8));
-    0
+    u64::from(event::answer(&Maps, slot, family as u8, Flags(flags as u8)))
 }

@@ -218,8 +218,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn answer(&self, slot: u32, family: u8, flags: Flags) {
-        event::flow_answer(slot, family.into(), flags.0.into());
+    fn answer(&self, slot: u32, family: u8, flags: Flags) -> bool {
+        event::flow_answer(slot, family.into(), flags.0.into()) != 0
     }
 
     #[inline(always)]

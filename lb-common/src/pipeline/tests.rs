@@ -345,6 +345,24 @@ fn a_repeated_syn_goes_to_another_backend_unless_the_first_has_answered() {
 }
 
 #[test]
+fn a_late_answer_to_a_syn_that_has_gone_elsewhere_is_not_seen() {
+    let tables = world();
+    let first = opens(&tables, 40_000);
+    let second = opens(&tables, 40_000);
+    let late = send(&tables, BACKEND_IFINDEX, answer(&first, SYN | ACK)).0;
+    assert_eq!(late, Verdict::Drop(DropReason::Superseded));
+    assert_eq!(send(&tables, BACKEND_IFINDEX, answer(&second, SYN | ACK)).0, Verdict::Redirect(CLIENT_IFINDEX));
+}
+
+#[test]
+fn a_repeated_syn_to_the_only_backend_is_the_same_flow() {
+    let mut tables = world();
+    tables.set_ring(find_v4(&tables), 0, &[0]);
+    assert_eq!(ends(&opens(&tables, 40_000)), ends(&opens(&tables, 40_000)));
+    assert_eq!(tables.counters[0].connections.load(Relaxed), 1);
+}
+
+#[test]
 fn a_refusal_is_swallowed_while_there_is_another_backend() {
     let mut tables = world();
     let first = opens(&tables, 40_000);
@@ -369,23 +387,31 @@ fn two_flows_never_share_a_source_port_towards_a_backend() {
 }
 
 #[test]
-fn exhausted_ports_are_counted_and_take_nothing_from_old_flows() {
+fn exhausted_ports_are_counted_and_take_nothing_from_established_flows() {
     let mut tables = world();
     tables.config.nat_port_count = 16;
-    tables.config.flow_mask = 63;
     tables.set_ring(find_v4(&tables), 0, &[0]);
     let requests: Vec<Vec<u8>> = (0..16).map(|n| opens(&tables, 40_000 + n)).collect();
-    let source = socket("192.0.2.1:41000");
-    let (verdict, _) = from_client(&tables, TcpFrame { source, flags: SYN, ..Default::default() });
-    assert_eq!(verdict, Verdict::Drop(DropReason::NatPortsExhausted));
-    for request in requests {
-        assert_eq!(send(&tables, BACKEND_IFINDEX, answer(&request, SYN | ACK)).0, Verdict::Redirect(CLIENT_IFINDEX));
+    let newcomer = TcpFrame { source: socket("192.0.2.1:41000"), flags: SYN, ..Default::default() };
+    // Flows that are not established yield.
+    assert_eq!(from_client(&tables, newcomer).0, Verdict::Redirect(BACKEND_IFINDEX));
+    from_client(&tables, TcpFrame { flags: RST, ..newcomer });
+
+    let mut established = 0;
+    for (n, request) in (0..16).zip(&requests) {
+        let source = SocketAddr::from(([192, 0, 2, 1], 40_000 + n));
+        let (verdict, _) = from_client(&tables, TcpFrame { source, ..Default::default() });
+        if verdict == Verdict::Redirect(BACKEND_IFINDEX) {
+            established += 1;
+            assert_eq!(send(&tables, BACKEND_IFINDEX, answer(request, ACK)).0, Verdict::Redirect(CLIENT_IFINDEX));
+        }
     }
-    tables.now_ns += 6 * SECOND;
-    assert_eq!(
-        from_client(&tables, TcpFrame { source, flags: SYN, ..Default::default() }).0,
-        Verdict::Redirect(BACKEND_IFINDEX)
-    );
+    assert_eq!(established, 15, "all but the one that yielded");
+    let last = TcpFrame { source: socket("192.0.2.1:42000"), flags: SYN, ..Default::default() };
+    assert_eq!(from_client(&tables, last).0, Verdict::Redirect(BACKEND_IFINDEX), "the one that was reset");
+    from_client(&tables, TcpFrame { flags: ACK, ..last });
+    let refused = TcpFrame { source: socket("192.0.2.1:43000"), flags: SYN, ..Default::default() };
+    assert_eq!(from_client(&tables, refused).0, Verdict::Drop(DropReason::NatPortsExhausted));
 }
 
 #[test]
