@@ -128,15 +128,7 @@ fn error<I: Ip, P: Packet, T: Tables>(
     if let Some((slot, service)) = service::find(tables, to, to_port, answer.protocol, I::FAMILY) {
         to_backend(packet, tables, l4, &answer, slot, service)
     } else if let Some(reply) = nat::find_reply(tables, &answer) {
-        let (client, client_port, service) = nat::client(tables, reply.slot);
-        let service = tables.service(service).ok_or(DropReason::Internal)?;
-        let rewrite = Rewrite {
-            source: I::Address::from_words(service.address),
-            destination: I::Address::from_words(client),
-            source_port: service.port,
-            destination_port: client_port,
-            path: nat::path(tables, reply.slot),
-        };
+        let rewrite = reply.rewrite::<I, T>(tables).ok_or(DropReason::Internal)?;
         rewrite_error(packet, l4, &answer, &rewrite)
     } else {
         // GUE, perhaps: a datagram, but no service's.

@@ -16,6 +16,7 @@ use crate::{
     ip::{Ip, UDP},
     layout::{Backend, Config, NatSlot, Path, Service, backend_flags, features, forward},
     parse::{Datagram, Flags},
+    rewrite::Rewrite,
     tables::Tables,
     verdict::DropReason,
     wire::{Address, AddressWords, Be16},
@@ -229,6 +230,29 @@ pub struct Reply<'t> {
     pub word: FlowWord,
     /// The backend that sent it.
     pub backend: &'t Backend,
+}
+
+impl Reply<'_> {
+    /// The service that the client knows.
+    #[inline(always)]
+    pub fn service<'t, T: Tables>(&self, tables: &'t T) -> Option<&'t Service> {
+        let (_, _, service) = client(tables, self.slot);
+        tables.service(service)
+    }
+
+    /// What makes it a packet from the service to the client.
+    #[inline(always)]
+    pub fn rewrite<I: Ip, T: Tables>(&self, tables: &T) -> Option<Rewrite<I::Address>> {
+        let (address, port, service) = client(tables, self.slot);
+        let service = tables.service(service)?;
+        Some(Rewrite {
+            source: I::Address::from_words(service.address),
+            destination: I::Address::from_words(address),
+            source_port: service.port,
+            destination_port: port,
+            path: path(tables, self.slot),
+        })
+    }
 }
 
 /// The flow that a datagram from a backend belongs to; none where it is not such a datagram.

@@ -273,15 +273,14 @@ fn from_backend<R: Road, I: Ip, P: Stages, T: Tables>(
     if !R::RARE && datagram.flags.syn() {
         return Ok(Verdict::Rare);
     }
-    let (client, client_port, slot) = nat::client(tables, reply.slot);
-    let service = tables.service(slot).ok_or(DropReason::Internal)?;
     let now = Ticks::from_ns(tables.now_ns());
     if reply.word.after_backend(datagram.flags, now) != reply.word {
         if !R::RARE {
             return Ok(Verdict::Rare);
         }
         // The client's next SYN goes to another backend.
-        if datagram.flags.rst() && reply.word.state() == State::Opening && schedule::has_choice(service) {
+        let refuses = datagram.flags.rst() && reply.word.state() == State::Opening;
+        if refuses && schedule::has_choice(reply.service(tables).ok_or(DropReason::Internal)?) {
             return Err(DropReason::Refused);
         }
         if !tables.answer(reply.index, I::FAMILY, datagram.flags) {
@@ -294,13 +293,7 @@ fn from_backend<R: Road, I: Ip, P: Stages, T: Tables>(
     if R::RARE && datagram.flags.syn() {
         clamp(packet, datagram, reply.backend, 0);
     }
-    let rewrite = Rewrite {
-        source: I::Address::from_words(service.address),
-        destination: I::Address::from_words(client),
-        source_port: service.port,
-        destination_port: client_port,
-        path: nat::path(tables, reply.slot),
-    };
+    let rewrite = reply.rewrite::<I, T>(tables).ok_or(DropReason::Internal)?;
     rewrite.apply(packet, datagram)
 }
 

@@ -3,17 +3,6 @@
 
 use core::{arch::asm, sync::atomic::AtomicU64};
 
-/// The value, of which the compiler knows nothing from here on.
-///
-/// By an instruction, not by an empty template: that would have a line of its own in the debug information and no
-/// instruction, which the kernel refuses ("Invalid line_info").
-#[inline(always)]
-pub(crate) fn opaque(mut value: usize) -> usize {
-    // SAFETY: a register is moved to itself.
-    unsafe { asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack)) };
-    value
-}
-
 /// Reads a word: one aligned load, which the kernel's JITs keep whole.
 #[inline(always)]
 pub(crate) fn load(word: &AtomicU64) -> u64 {

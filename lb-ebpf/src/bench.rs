@@ -8,6 +8,8 @@
 #![expect(missing_docs, unreachable_pub, reason = "the macro for entry points makes undocumented public functions")]
 #![expect(unsafe_code, reason = "packet memory and map values are reached by pointers")]
 
+mod object;
+
 use aya_ebpf::{
     EbpfContext,
     bindings::{BPF_F_MMAPABLE, xdp_action},
@@ -112,12 +114,3 @@ pub fn floor_ipip(ctx: XdpContext) -> u32 {
     }
     xdp_action::XDP_TX
 }
-
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

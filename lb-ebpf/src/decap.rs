@@ -8,8 +8,9 @@
     reason = "the macro for the entry point makes an undocumented public function"
 )]
 
-mod atomic;
 mod frame;
+mod object;
+mod opaque;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use lb_common::encap;
@@ -23,14 +24,3 @@ pub fn lb_decap(ctx: XdpContext) -> u32 {
     let _ = encap::decapsulate(&mut XdpFrame::<true>::new(&ctx));
     xdp_action::XDP_PASS
 }
-
-/// Cannot be reached: a loop without an end does not load, so a reachable panic would be found at once.
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-#[expect(unsafe_code, reason = "the kernel looks for this name")]
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -2,13 +2,12 @@
 #![expect(unsafe_code, reason = "packet memory is reached by pointers that the verifier checks")]
 
 use aya_ebpf::{
-    bindings::xdp_md,
     helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
     programs::XdpContext,
 };
 use lb_common::{header::Header, packet::Packet};
 
-use crate::atomic;
+use crate::opaque;
 
 /// The frame of one run of the program.
 ///
@@ -16,7 +15,7 @@ use crate::atomic;
 /// pointer again; the verifier knows only the pointer that was checked ("offset is outside of the packet"). So every
 /// pointer is made opaque between its computation and its check. The common path does without, and is shorter for it.
 pub(crate) struct XdpFrame<'a, const ROUGH: bool> {
-    ctx: &'a XdpContext,
+    pub(crate) ctx: &'a XdpContext,
     data: usize,
     end: usize,
 }
@@ -27,17 +26,9 @@ impl<'a, const ROUGH: bool> XdpFrame<'a, ROUGH> {
         Self { ctx, data: ctx.data(), end: ctx.data_end() }
     }
 
-    /// Calls a function that may move the packet.
-    #[inline(always)]
-    pub(crate) fn call<R>(&mut self, function: impl FnOnce(*mut xdp_md) -> R) -> R {
-        let result = function(self.ctx.ctx);
-        self.look_again();
-        result
-    }
-
     /// After a helper that moves the packet, old pointers into it are worth nothing to the verifier.
     #[inline(always)]
-    fn look_again(&mut self) {
+    pub(crate) fn look_again(&mut self) {
         self.data = self.ctx.data();
         self.end = self.ctx.data_end();
     }
@@ -50,7 +41,7 @@ impl<'a, const ROUGH: bool> XdpFrame<'a, ROUGH> {
     #[inline(always)]
     fn pointer<T: Header>(&self, offset: usize) -> Option<*mut T> {
         let start = self.data + offset;
-        let start = if ROUGH { atomic::opaque(start) } else { start };
+        let start = if ROUGH { opaque::opaque(start) } else { start };
         (start + size_of::<T>() <= self.end).then_some(start as *mut T)
     }
 }

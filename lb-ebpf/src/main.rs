@@ -12,6 +12,8 @@ mod atomic;
 mod event;
 mod frame;
 mod maps;
+mod object;
+mod opaque;
 mod stage;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
@@ -62,14 +64,3 @@ fn action<const ROUGH: bool>(ctx: &XdpContext, frame: &XdpFrame<'_, ROUGH>, verd
 
 // The layout must be one that override_global can fill.
 const _: () = assert!(align_of::<Config>() == 4);
-
-/// Cannot be reached: a loop without an end does not load, so a reachable panic would be found at once.
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-#[expect(unsafe_code, reason = "the kernel looks for this name")]
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -25,7 +25,7 @@ use lb_common::{
     verdict::DropReason,
 };
 
-use crate::{atomic, event};
+use crate::{atomic, event, opaque};
 
 /// Drop reasons that fit in one CPU's row of `DROPS`: two cache lines.
 const DROP_ROW: u32 = 16;
@@ -97,7 +97,7 @@ pub(crate) fn redirect(ifindex: u32) -> u32 {
 /// Keeps the compiler from taking a static's initial value for its value.
 #[inline(always)]
 fn opaque<T>(value: &'static T) -> &'static T {
-    let pointer = atomic::opaque(core::ptr::from_ref(value).addr()) as *const T;
+    let pointer = opaque::opaque(core::ptr::from_ref(value).addr()) as *const T;
     // SAFETY: the address of a static.
     unsafe { &*pointer }
 }

@@ -21,32 +21,40 @@ const L4_MASK: u32 = 0x7ff;
 impl<const ROUGH: bool> Stages for XdpFrame<'_, ROUGH> {
     #[inline(always)]
     fn clamp_mss(&mut self, l4: usize, most: u16) {
-        self.call(|ctx| clamp_mss(ctx, l4 as u32, most.into()));
+        call(self, |ctx| clamp_mss(ctx, l4 as u32, most.into()));
     }
 
     #[inline(always)]
     fn datagram<I: Ip, T: Tables>(&mut self, _: &T, l4: usize, protocol: u8) -> Verdict {
         let stage = if I::FAMILY == 4 { datagram_v4 } else { datagram_v6 };
-        Verdict::from_word(self.call(|ctx| stage(ctx, l4 as u32, protocol.into())))
+        Verdict::from_word(call(self, |ctx| stage(ctx, l4 as u32, protocol.into())))
     }
 
     #[inline(always)]
     fn note<I: Ip, T: Tables>(&mut self, _: &T) {
         let stage = if I::FAMILY == 4 { note_v4 } else { note_v6 };
-        self.call(|ctx| stage(ctx));
+        call(self, |ctx| stage(ctx));
     }
 
     #[inline(always)]
     fn follow<I: Ip, T: Tables>(&mut self, _: &T) -> Verdict {
         let stage = if I::FAMILY == 4 { follow_v4 } else { follow_v6 };
-        Verdict::from_word(self.call(|ctx| stage(ctx)))
+        Verdict::from_word(call(self, |ctx| stage(ctx)))
     }
 
     #[inline(always)]
     fn message<I: Ip, T: Tables>(&mut self, _: &T, l4: usize) -> Verdict {
         let stage = if I::FAMILY == 4 { message_v4 } else { message_v6 };
-        Verdict::from_word(self.call(|ctx| stage(ctx, l4 as u32)))
+        Verdict::from_word(call(self, |ctx| stage(ctx, l4 as u32)))
     }
+}
+
+/// Calls a function that may move the packet.
+#[inline(always)]
+fn call<const ROUGH: bool>(frame: &mut XdpFrame<'_, ROUGH>, function: impl FnOnce(*mut xdp_md) -> u64) -> u64 {
+    let result = function(frame.ctx.ctx);
+    frame.look_again();
+    result
 }
 
 macro_rules! stages {
