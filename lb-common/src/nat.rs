@@ -25,6 +25,12 @@ use crate::{
 /// Ports tried for a new flow before it is refused. With 9 of 10 ports taken one flow in a thousand is refused.
 const PROBES: u32 = 64;
 
+/// Of these, so many look for a port that has been idle for as long as it should be.
+const PATIENT_PROBES: u32 = 8;
+
+/// Ticks after which the port of a closed flow may be taken all the same: no packet of it is under way any more.
+const CLOSED_ENOUGH: u32 = 2;
+
 /// Slots in a row where a DNAT flow may stand.
 const ROW: u32 = 8;
 
@@ -72,14 +78,17 @@ fn open_nat<T: Tables>(tables: &T, client: &Event, backend: &Backend, fresh: Flo
     let count = u32::from(config.nat_port_count);
     let hash = hash::nh(&config.flow_key, client.address, client.service);
     let stride = 1 + hash::scale(hash << 32, count.wrapping_sub(1));
+    let now = fresh.seen();
     let start = (u32::from(client.port.get()) + hash::scale(hash, count)) % count.max(1);
     let mut offset = start;
     let mut yielding = start;
-    for _ in 0..PROBES {
+    for probe in 0..PROBES {
         let slot = tables.nat_slot(index(config, backend.nat_base, offset)).ok_or(DropReason::Internal)?;
-        let word = FlowWord::new(fresh.backend(), port_at(config, offset), fresh.state(), fresh.seen());
+        let word = FlowWord::new(fresh.backend(), port_at(config, offset), fresh.state(), now);
         let old = FlowWord(tables.load(&slot.word));
-        if old.is_free(fresh.seen(), config) && claim(tables, slot, client, old, word) {
+        // Where connections come and go faster than closed ones are forgotten, the next closed one will do.
+        let will_do = probe >= PATIENT_PROBES && old.state() == State::Closed && now.since(old.seen()) >= CLOSED_ENOUGH;
+        if (old.is_free(now, config) || will_do) && claim(tables, slot, client, old, word) {
             return Ok(word);
         }
         if old.yields() {

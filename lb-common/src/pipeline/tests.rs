@@ -415,6 +415,21 @@ fn exhausted_ports_are_counted_and_take_nothing_from_established_flows() {
 }
 
 #[test]
+fn closed_flows_give_their_ports_to_new_ones_when_no_others_are_free() {
+    let mut tables = world();
+    tables.set_ring(find_v4(&tables), 0, &[0]);
+    for port in 30_000..30_600 {
+        opens(&tables, port);
+        let source = SocketAddr::from(([192, 0, 2, 1], port));
+        from_client(&tables, TcpFrame { source, flags: RST, ..Default::default() });
+        if port == 30_511 {
+            tables.now_ns += 2 << TICK_SHIFT;
+        }
+    }
+    assert_eq!(tables.dropped(DropReason::NatPortsExhausted), 0);
+}
+
+#[test]
 fn a_flood_of_syns_pushes_out_no_established_flow() {
     let mut tables = world();
     tables.config.flow_mask = 15;
