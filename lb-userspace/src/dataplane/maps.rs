@@ -17,7 +17,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::{
     Error, address,
-    placement::Op,
+    ops::Op,
     region::{Region, zero},
 };
 

@@ -11,6 +11,7 @@ mod dry_run;
 mod error;
 mod link;
 mod maps;
+mod ops;
 mod packet_log;
 mod placement;
 mod program;
@@ -41,8 +42,9 @@ pub use self::{
 };
 use self::{
     maps::Maps,
+    ops::Op,
     packet_log::PacketLog,
-    placement::{Full, Op, Placement},
+    placement::{Full, Placement},
     program::Variant,
 };
 use crate::plan::{Forward, Plan};

@@ -19,27 +19,11 @@ use lb_common::{
 
 use super::{
     address::{self, family, words},
+    ops::{Op, Ops},
     ring::{self, MAGLEV_SLOTS, Member},
     space::Space,
 };
 use crate::plan::{Algorithm, BackendPlan, Forward, NextHop, Plan, ServicePlan};
-
-/// A change of the maps. Operations are carried out in the order in which they come.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Op {
-    /// A backend appears or changes.
-    SetBackend { index: u32, value: layout::Backend, name: String, fresh: bool },
-    /// A ring is written, where no service looks yet.
-    SetRing { ring: Ring, entries: Arc<[u32]> },
-    /// A service appears or changes.
-    SetService { slot: u32, value: layout::Service, name: String },
-    /// Services with this home may stand so far behind it.
-    SetReach { slot: u32, reach: u8 },
-    /// A service goes; the slot keeps its reach.
-    ClearService { slot: u32, reach: u8 },
-    /// A backend goes; its counters are added to those that its service has retired.
-    ClearBackend { index: u32, service: u32 },
-}
 
 /// No room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -404,22 +388,4 @@ fn path(hop: &NextHop) -> layout::Path {
 
 fn key(service: &ServicePlan) -> Key {
     (service.listen, address::protocol_number(service.protocol))
-}
-
-/// Operations by kind, so that what is referred to is there first and goes last.
-#[derive(Default)]
-struct Ops {
-    backends: Vec<Op>,
-    rings: Vec<Op>,
-    services: Vec<Op>,
-    reaches: Vec<Op>,
-    gone_services: Vec<Op>,
-    gone_backends: Vec<Op>,
-}
-
-impl Ops {
-    fn in_order(self) -> Vec<Op> {
-        let Self { backends, rings, services, reaches, gone_services, gone_backends } = self;
-        [gone_services, backends, rings, services, reaches, gone_backends].concat()
-    }
 }
