@@ -389,3 +389,6 @@ fn path(hop: &NextHop) -> layout::Path {
 fn key(service: &ServicePlan) -> Key {
     (service.listen, address::protocol_number(service.protocol))
 }
+
+#[cfg(test)]
+mod tests;
