@@ -39,7 +39,7 @@ pub fn to_backend<I: Ip, P: Packet>(
     gue: bool,
     entropy: u32,
 ) -> Result<Verdict, DropReason> {
-    let inner = (packet.len() as u16).wrapping_sub(L3 as u16);
+    let inner = packet.at::<I>(L3).ok_or(DropReason::Internal)?.total_length();
     let payload = if gue { inner.wrapping_add(size_of::<UdpHdr>() as u16) } else { inner };
     let protocol = if gue { UDP } else { I::ENCAPSULATED };
     let ip = packet.at_mut::<I>(L3).ok_or(DropReason::Internal)?;

@@ -55,7 +55,7 @@ pub fn note<I: Ip, T: Tables>(tables: &T, datagram: &Datagram<I>, walk: &Walk) {
 #[inline(always)]
 pub fn forward<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T, walk: &Walk) -> Result<Verdict, DropReason> {
     let ip = packet.at::<I>(L3).ok_or(DropReason::Internal)?;
-    let (source, destination, hop_limit) = (ip.source(), ip.destination(), ip.hop_limit());
+    let (source, destination, hop_limit, length) = (ip.source(), ip.destination(), ip.hop_limit(), ip.total_length());
     let Some(note) = recall::<I, T>(tables, source, destination, walk) else {
         // Nobody else's business if it is for a service.
         return if service::is_virtual::<I, T>(tables, destination) {
@@ -73,6 +73,7 @@ pub fn forward<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T, walk: &W
         destination_port: Be16::from_raw((note.0 >> 16) as u16),
         flags: Flags::default(),
         hop_limit,
+        length,
     };
     let (address, port) = (destination.words(), datagram.destination_port);
     if let Some((slot, service)) = service::find(tables, address, port, walk.protocol, I::FAMILY) {
@@ -87,7 +88,7 @@ pub fn forward<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T, walk: &W
         }
         let counters = tables.counters(flow.backend()).ok_or(DropReason::Internal)?;
         tables.count(&counters.packets_in, 1);
-        tables.count(&counters.bytes_in, packet.len());
+        tables.count(&counters.bytes_in, datagram.bytes());
         to_backend::<I, P>(packet, service, backend, source)
     } else if let Some(reply) = nat::find_reply(tables, &datagram) {
         if hop_limit <= 1 {
@@ -95,7 +96,7 @@ pub fn forward<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T, walk: &W
         }
         let counters = tables.counters(reply.word.backend()).ok_or(DropReason::Internal)?;
         tables.count(&counters.packets_out, 1);
-        tables.count(&counters.bytes_out, packet.len());
+        tables.count(&counters.bytes_out, datagram.bytes());
         let (client, _, slot) = nat::client(tables, reply.slot);
         let service = tables.service(slot).ok_or(DropReason::Internal)?;
         let path = nat::path(tables, reply.slot);

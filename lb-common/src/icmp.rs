@@ -108,6 +108,7 @@ fn answer_to_quote<I: Ip>(quoted: &I, ports: Ports, l4: usize) -> Datagram<I> {
         destination_port: Be16::from_bytes(ports.source),
         flags: Flags::default(),
         hop_limit: HOPS,
+        length: 0,
     }
 }
 

@@ -15,7 +15,7 @@ pub trait Packet: Sized {
     /// Adds `delta` bytes to the end of the frame, or cuts as many off where it is negative; false where there is no room.
     #[must_use]
     fn adjust_tail(&mut self, delta: i32) -> bool;
-    /// Length of the frame in bytes, Ethernet header included.
+    /// Length of the frame in bytes, Ethernet header and whatever lies in other buffers included.
     fn len(&self) -> u64;
     /// The interface that the frame came in by.
     fn ingress_ifindex(&self) -> u32;

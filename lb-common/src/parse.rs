@@ -28,9 +28,17 @@ pub struct Datagram<I: Ip> {
     pub flags: Flags,
     /// Time to live or hop limit.
     pub hop_limit: u8,
+    /// Bytes of the IP packet, as its header says.
+    pub length: u16,
 }
 
 impl<I: Ip> Datagram<I> {
+    /// Bytes for the counters: the packet and an Ethernet header, padding not counted.
+    #[inline(always)]
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.length) + L3 as u64
+    }
+
     /// Whether it may begin a flow.
     #[inline(always)]
     pub fn opens(&self) -> bool {
@@ -117,7 +125,7 @@ pub fn packet<I: Ip>(packet: &impl Packet) -> Parsed<I> {
 #[inline(always)]
 pub fn datagram<I: Ip>(packet: &impl Packet, l4: usize, protocol: u8) -> Option<Datagram<I>> {
     let ip = packet.at::<I>(L3)?;
-    let (source, destination, hop_limit) = (ip.source(), ip.destination(), ip.hop_limit());
+    let (source, destination, hop_limit, length) = (ip.source(), ip.destination(), ip.hop_limit(), ip.total_length());
     let flags = if protocol == TCP {
         Flags::of(packet.at::<TcpHdr>(l4)?)
     } else {
@@ -134,5 +142,6 @@ pub fn datagram<I: Ip>(packet: &impl Packet, l4: usize, protocol: u8) -> Option<
         destination_port: Be16::from_bytes(ports.destination),
         flags,
         hop_limit,
+        length,
     })
 }

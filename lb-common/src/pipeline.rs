@@ -10,7 +10,7 @@ use crate::{
     event::{Event, is_nat},
     flow::{self, FlowWord, State, Ticks},
     icmp,
-    ip::{Ip, L3, UDP},
+    ip::{Ip, UDP},
     layout::{Backend, Service, backend_flags, forward},
     nat,
     packet::Packet,
@@ -124,12 +124,12 @@ fn from_client<R: Road, I: Ip, P: Stages, T: Tables>(
         forward::GUE => encap::overhead(backend, true),
         _ => 0,
     };
-    if overhead != 0 && backend.mtu != 0 && packet.len() > u64::from(backend.mtu.wrapping_sub(overhead)) + L3 as u64 {
+    if overhead != 0 && backend.mtu != 0 && datagram.length > backend.mtu.wrapping_sub(overhead) {
         return too_big::<R, I, P, T>(packet, tables, datagram, backend.mtu.wrapping_sub(overhead));
     }
     let counters = tables.counters(flow.backend()).ok_or(DropReason::Internal)?;
     tables.count(&counters.packets_in, 1);
-    tables.count(&counters.bytes_in, packet.len());
+    tables.count(&counters.bytes_in, datagram.bytes());
     if R::RARE && datagram.flags.syn() {
         clamp(packet, datagram, backend, overhead);
     }
@@ -289,7 +289,7 @@ fn from_backend<R: Road, I: Ip, P: Stages, T: Tables>(
     }
     let counters = tables.counters(reply.word.backend()).ok_or(DropReason::Internal)?;
     tables.count(&counters.packets_out, 1);
-    tables.count(&counters.bytes_out, packet.len());
+    tables.count(&counters.bytes_out, datagram.bytes());
     if R::RARE && datagram.flags.syn() {
         clamp(packet, datagram, reply.backend, 0);
     }

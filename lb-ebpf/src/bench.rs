@@ -33,7 +33,7 @@ static KEYS: Array<u64> = Array::pinned(1, BPF_F_MMAPABLE);
 #[map]
 static MEASURED: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
-#[xdp]
+#[xdp(frags)]
 pub fn restore(ctx: XdpContext) -> u32 {
     let Some(template) = TEMPLATE.get_ptr_mut(0) else { return xdp_action::XDP_ABORTED };
     // SAFETY: one CPU runs this, and nobody else writes meanwhile.
@@ -73,13 +73,13 @@ pub fn restore(ctx: XdpContext) -> u32 {
 }
 
 /// The floor of dropping and passing.
-#[xdp]
+#[xdp(frags)]
 pub fn floor_pass(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
 /// The floor of rewriting: the MAC addresses are swapped.
-#[xdp]
+#[xdp(frags)]
 pub fn floor_swap(ctx: XdpContext) -> u32 {
     let (start, end) = (ctx.data(), ctx.data_end());
     if start + size_of::<MacPair>() > end {
@@ -95,7 +95,7 @@ pub fn floor_swap(ctx: XdpContext) -> u32 {
 }
 
 /// The floor of encapsulating: a constant IPv4 header is pushed.
-#[xdp]
+#[xdp(frags)]
 pub fn floor_ipip(ctx: XdpContext) -> u32 {
     // SAFETY: the context is this program's.
     if unsafe { bpf_xdp_adjust_head(ctx.as_ptr().cast(), -20) } != 0 {

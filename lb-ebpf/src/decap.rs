@@ -18,7 +18,7 @@ use lb_common::encap;
 use crate::frame::XdpFrame;
 
 /// Decapsulates one frame; one that is not encapsulated is left as it is.
-#[xdp]
+#[xdp(frags)]
 pub fn lb_decap(ctx: XdpContext) -> u32 {
     // Whether it was one, or was cut short: the kernel sees to it.
     let _ = encap::decapsulate(&mut XdpFrame::<true>::new(&ctx));

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "packet memory is reached by pointers that the verifier checks")]
 
 use aya_ebpf::{
-    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
     programs::XdpContext,
 };
 use lb_common::{header::Header, packet::Packet};
@@ -31,11 +31,6 @@ impl<'a, const ROUGH: bool> XdpFrame<'a, ROUGH> {
     pub(crate) fn look_again(&mut self) {
         self.data = self.ctx.data();
         self.end = self.ctx.data_end();
-    }
-
-    #[inline(always)]
-    pub(crate) fn length(&self) -> u64 {
-        (self.end - self.data) as u64
     }
 
     #[inline(always)]
@@ -78,7 +73,8 @@ impl<const ROUGH: bool> Packet for XdpFrame<'_, ROUGH> {
 
     #[inline(always)]
     fn len(&self) -> u64 {
-        self.length()
+        // SAFETY: the context is this program's.
+        unsafe { bpf_xdp_get_buff_len(self.ctx.ctx) }
     }
 
     #[inline(always)]

@@ -29,7 +29,7 @@ use lb_common::{
 use crate::{frame::XdpFrame, maps::Maps};
 
 /// Balances one frame: the common path.
-#[xdp]
+#[xdp(frags)]
 pub fn lb(ctx: XdpContext) -> u32 {
     let mut frame = XdpFrame::<false>::new(&ctx);
     let verdict = pipeline::process(&mut frame, &Maps);
@@ -40,7 +40,7 @@ pub fn lb(ctx: XdpContext) -> u32 {
 }
 
 /// Balances one frame: what the common path leaves to it.
-#[xdp]
+#[xdp(frags)]
 pub fn lb_rare(ctx: XdpContext) -> u32 {
     let mut frame = XdpFrame::<true>::new(&ctx);
     let verdict = rare::process(&mut frame, &Maps);
@@ -56,7 +56,7 @@ fn action<const ROUGH: bool>(ctx: &XdpContext, frame: &XdpFrame<'_, ROUGH>, verd
         Verdict::Transmit => xdp_action::XDP_TX,
         Verdict::Redirect(ifindex) => maps::redirect(ifindex),
         Verdict::Drop(reason) => {
-            info!(ctx, "dropped {} bytes: {}", frame.length(), reason.name());
+            info!(ctx, "dropped {} bytes: {}", frame.len(), reason.name());
             xdp_action::XDP_DROP
         }
     }
