@@ -7,6 +7,8 @@ mod decap;
 mod doctor;
 mod error;
 mod events;
+mod explain;
+mod flow;
 mod health;
 mod man;
 mod output;
@@ -60,6 +62,11 @@ enum Command {
     /// List, make, pause and resume checks of backends.
     #[command(subcommand)]
     Health(health::Command),
+    /// List, count and end flows, with or without a daemon.
+    #[command(subcommand)]
+    Flow(flow::Command),
+    /// Say which backend a flow has or would get, and why.
+    Explain(explain::Explain),
     /// Check, show, compare and reload the configuration.
     #[command(subcommand)]
     Config(config::Command),
@@ -101,6 +108,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Stats(stats) => stats.run(output),
         Command::Backend(command) => block_on(command.run(&client, output)),
         Command::Config(command) => block_on(command.run(&client, output)),
+        Command::Flow(command) => command.run(output),
+        Command::Explain(explain) => explain.run(output),
         Command::Health(command) => block_on(command.run(&client, output)),
         Command::Service(command) => block_on(command.run(&client, output)),
         Command::Decap(decap) => decap.run(output),

@@ -264,7 +264,7 @@ pub(super) async fn confirmed<T>(
     }
 }
 
-fn agrees(impact: &str) -> io::Result<bool> {
+pub(super) fn agrees(impact: &str) -> io::Result<bool> {
     eprint!("{impact}.\nDo it all the same? [y/N] ");
     io::stderr().flush()?;
     let mut answer = String::new();

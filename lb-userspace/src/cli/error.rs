@@ -22,6 +22,16 @@ impl fmt::Display for TimedOut {
 
 impl std::error::Error for TimedOut {}
 
+/// There is no such thing.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NotFound(pub(super) String);
+
+/// It would do harm, and nobody insisted.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Refused(pub(super) String);
+
 /// Prints the error and says what to exit with.
 pub fn fail(error: &anyhow::Error) -> ExitCode {
     if is_broken_pipe(error) {
@@ -61,7 +71,12 @@ fn code(error: &anyhow::Error) -> u8 {
     if let Some(dataplane::Error::NothingPinned { .. }) = error.downcast_ref() {
         return NOT_FOUND;
     }
-    if error.is::<TimedOut>() { TIMED_OUT } else { FAILED }
+    match () {
+        () if error.is::<NotFound>() => NOT_FOUND,
+        () if error.is::<Refused>() => REFUSED,
+        () if error.is::<TimedOut>() => TIMED_OUT,
+        () => FAILED,
+    }
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -94,6 +109,8 @@ mod tests {
         check(answered(ErrorCode::Internal).into(), 1);
         check(TimedOut("late".into()).into(), 5);
         check(dataplane::Error::NothingPinned { pin_dir: PathBuf::new() }.into(), 3);
+        check(NotFound("none".into()).into(), 3);
+        check(Refused("no".into()).into(), 4);
         check(anyhow::anyhow!("anything"), 1);
         let source = io::Error::from(io::ErrorKind::NotFound);
         check(client::Error::Unreachable { socket: PathBuf::new(), source }.into(), 6);

@@ -3,13 +3,9 @@
 //! What this finds is what the network would: it is the same program and the same maps.
 
 use aya::programs::{TestRun, TestRunOptions, Xdp};
-use lb_common::{
-    host::HostTables,
-    layout::{BackendCounters, FlowSet, FragmentSlot, NatSlot, ServiceState},
-};
-use std::sync::atomic::{AtomicU64, Ordering};
+use lb_common::host::HostTables;
 
-use super::{Dataplane, Error, maps::now_ns, program, region::Region};
+use super::{Dataplane, Error, host, program};
 
 /// What the kernel does with a frame (`enum xdp_action`, include/uapi/linux/bpf.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,52 +73,6 @@ impl Dataplane {
     /// A copy of the maps as the given CPU sees them, for the pipeline on the host.
     #[must_use]
     pub fn host_tables(&self, cpu: u32) -> HostTables {
-        let maps = &self.maps;
-        let config = maps.config;
-        let services = config.service_mask + 1;
-        let mut tables = HostTables::new(config);
-        for (slot, service) in maps.services() {
-            tables.services[slot as usize] = service;
-        }
-        for (index, backend) in maps.backends() {
-            tables.backends[index as usize] = backend;
-        }
-        for (pair, word) in tables.rings.chunks_mut(2).zip(maps.rings.words()) {
-            let word = word.load(Ordering::Relaxed);
-            pair.iter_mut().zip([word as u32, (word >> 32) as u32]).for_each(|(entry, value)| *entry = value);
-        }
-        for (set, index) in tables.flows.iter_mut().zip(0..) {
-            copy(&maps.flows, index, set.ways.iter_mut().flat_map(|way| [&mut way.tag, &mut way.word]));
-        }
-        for (slot, index) in tables.nat.iter_mut().zip(0..) {
-            let NatSlot { word, client: [a, b], port_service, path: [c, d], unused: [e, f] } = slot;
-            copy::<NatSlot>(&maps.nat, index, [word, a, b, port_service, c, d, e, f]);
-        }
-        for (slot, index) in tables.fragments.iter_mut().zip(0..) {
-            let FragmentSlot { tag, note } = slot;
-            copy(&maps.fragments, index, [tag, note]);
-        }
-        for (load, index) in tables.loads.iter_mut().zip(0..) {
-            *load.get_mut() = maps.loads.read(index);
-        }
-        for (counters, index) in tables.counters.iter_mut().zip(cpu * config.backends..) {
-            let BackendCounters { packets_in, bytes_in, packets_out, bytes_out, connections, .. } = counters;
-            copy(&maps.counters, index, [packets_in, bytes_in, packets_out, bytes_out, connections]);
-        }
-        for (state, index) in tables.states.iter_mut().zip(cpu * services..) {
-            let ServiceState { cursor, .. } = state;
-            copy(&maps.states, index, [cursor]);
-        }
-        tables.features = self.variant.features;
-        tables.now_ns = now_ns();
-        tables
+        HostTables { features: self.variant.features, ..host::tables(&self.maps, cpu) }
     }
 }
-
-fn copy<'a, T>(region: &Region<T>, index: u32, to: impl IntoIterator<Item = &'a mut AtomicU64>) {
-    for (to, from) in to.into_iter().zip(region.row(index)) {
-        *to.get_mut() = from.load(Ordering::Relaxed);
-    }
-}
-
-const _: () = assert!(size_of::<FlowSet>() == 64 && size_of::<NatSlot>() == 64);

@@ -9,6 +9,9 @@ pub mod bench;
 pub mod decap;
 mod dry_run;
 mod error;
+mod explain;
+mod flows;
+mod host;
 mod link;
 mod maps;
 mod ops;
@@ -38,6 +41,8 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     dry_run::{Action, DryRun},
     error::Error,
+    explain::{Explanation, Outcome, explain},
+    flows::{Flow, FlowState, Flows, Selection},
     snapshot::{BackendCounters, Counters, Drop as DropCount, ServiceCounters, Snapshot, Usage},
 };
 use self::{

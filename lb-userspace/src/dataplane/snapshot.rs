@@ -174,13 +174,7 @@ fn services(maps: &Maps, open: &[u64]) -> Vec<ServiceCounters> {
                 name: address::name(&info.name),
                 listen: address::socket(service.address, service.family, service.port),
                 protocol,
-                algorithm: match service.algorithm {
-                    algorithm::MAGLEV => Algorithm::Maglev,
-                    algorithm::SOURCE_HASH => Algorithm::SourceHash,
-                    algorithm::LEAST_CONNECTIONS => Algorithm::LeastConnections,
-                    algorithm::RANDOM_TWO => Algorithm::RandomTwo,
-                    _ => Algorithm::RoundRobin,
-                },
+                algorithm: algorithm(service.algorithm),
                 forward: match service.forward {
                     forward::DNAT => Forward::Dnat,
                     forward::L2 => Forward::L2,
@@ -195,6 +189,17 @@ fn services(maps: &Maps, open: &[u64]) -> Vec<ServiceCounters> {
         .collect();
     services.sort_by(|a, b| a.name.cmp(&b.name));
     services
+}
+
+/// An algorithm of its number in the maps.
+pub(super) fn algorithm(number: u8) -> Algorithm {
+    match number {
+        algorithm::MAGLEV => Algorithm::Maglev,
+        algorithm::SOURCE_HASH => Algorithm::SourceHash,
+        algorithm::LEAST_CONNECTIONS => Algorithm::LeastConnections,
+        algorithm::RANDOM_TWO => Algorithm::RandomTwo,
+        _ => Algorithm::RoundRobin,
+    }
 }
 
 fn drops(maps: &Maps) -> Vec<Drop> {
