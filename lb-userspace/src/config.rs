@@ -222,6 +222,24 @@ impl Config {
         Self::parse(path, &text)
     }
 
+    /// What is allowed and yet hardly meant.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let unlikely = |service: &&Service| {
+            let elsewhere = |backend: &Backend| backend.health_port.or(service.health.port).is_some();
+            let tcp = service.protocol == Protocol::Udp && service.health.probe == Probe::Tcp;
+            tcp && !service.backends.iter().all(elsewhere)
+        };
+        let warn = |service: &Service| {
+            format!(
+                "service {0} is udp and its backends are checked by a TCP connection to the same port, which few accept; \
+                 write another type or a port in [service.{0}.health]",
+                service.name
+            )
+        };
+        self.services.iter().filter(unlikely).map(warn).collect()
+    }
+
     /// Checks the text of a file; the path is only for messages.
     ///
     /// # Errors

@@ -52,6 +52,7 @@ pub async fn run(path: &Path) -> Result<(), Error> {
     check_privileges(&config)?;
     config.check_interfaces(&interface::names().map_err(|error| Error::System("list interfaces", error))?)?;
     probe::check_tls(&config.services).map_err(Error::Check)?;
+    config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| Error::System("catch SIGTERM", error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Error::System("catch SIGINT", error))?;
     let stop = async {

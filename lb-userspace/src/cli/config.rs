@@ -93,6 +93,9 @@ fn check(config: &Config, output: Output) -> anyhow::Result<()> {
         // The file may be for another machine.
         eprintln!("warning: {error}");
     }
+    for warning in config.warnings() {
+        eprintln!("warning: {warning}");
+    }
     let backends = config.services.iter().map(|service| service.backends.len()).sum();
     let checked = Checked {
         schema_version: SCHEMA_VERSION,

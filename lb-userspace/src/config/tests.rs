@@ -258,3 +258,24 @@ fn values_are_found_by_their_keys() {
     assert_eq!(flat["service.web.health.interval"], "\"500ms\"");
     assert_eq!(flat["global.interfaces"], "[\"eth0\"]");
 }
+
+#[test]
+fn a_udp_service_with_a_tcp_check_at_its_own_port_is_warned_of() {
+    let warnings = |rest: &str, health: &str| {
+        let text = format!(
+            "[global]\ninterfaces = [\"eth0\"]\n[service.dns]\nlisten = \"203.0.113.10:53\"\n{rest}\n\
+             [[service.dns.backend]]\naddress = \"10.0.0.11:53\"\n{health}"
+        );
+        parse(&text).unwrap().warnings()
+    };
+    let warned = warnings("protocol = \"udp\"", "");
+    assert!(matches!(&warned[..], [one] if one.starts_with("service dns is udp")), "{warned:?}");
+    for (rest, health) in [
+        ("protocol = \"tcp\"", ""),
+        ("protocol = \"udp\"\nhealth.type = \"none\"", ""),
+        ("protocol = \"udp\"\nhealth.port = 8080", ""),
+        ("protocol = \"udp\"", "health_port = 8080"),
+    ] {
+        assert!(warnings(rest, health).is_empty(), "{rest} {health}");
+    }
+}
