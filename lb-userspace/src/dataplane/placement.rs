@@ -366,6 +366,10 @@ fn entries(plan: &ServicePlan, backends: &BTreeMap<SocketAddr, (u32, layout::Bac
             identity: identity(backend.address),
         })
         .collect();
+    // A ring of more than one entry has more than one backend: the packet path goes by that (`schedule::has_choice`).
+    if let [only] = members.as_slice() {
+        return vec![only.index];
+    }
     match plan.algorithm {
         Algorithm::RoundRobin | Algorithm::RandomTwo => ring::round_robin(&members),
         Algorithm::Maglev | Algorithm::SourceHash => ring::maglev(&members, MAGLEV_SLOTS),

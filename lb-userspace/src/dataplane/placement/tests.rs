@@ -106,6 +106,19 @@ fn a_backend_without_a_way_to_it_gets_no_flow_and_keeps_those_that_it_has() {
 }
 
 #[test]
+fn a_ring_of_one_backend_has_one_entry_whatever_the_algorithm() {
+    use Algorithm::{LeastConnections, Maglev, RandomTwo, RoundRobin, SourceHash};
+    for algorithm in [RoundRobin, Maglev, SourceHash, LeastConnections, RandomTwo] {
+        let mut placement = Placement::new(host::config());
+        let mut tables = HostTables::new(host::config());
+        let mut plan = plan(&[(10, &[(1, 7), (2, 0)])]);
+        plan.services[0].algorithm = algorithm;
+        carry_out(&mut tables, &placement.change(&plan).unwrap());
+        assert_eq!(turns(&tables, 10), Some(vec![1]), "{algorithm:?}");
+    }
+}
+
+#[test]
 fn what_is_referred_to_is_there_first_and_goes_last() {
     let mut placement = Placement::new(host::config());
     placement.change(&plan(&[(10, &[(1, 1)])])).unwrap();
