@@ -25,12 +25,6 @@ use crate::{
 /// Ports tried for a new flow before it is refused. With 9 of 10 ports taken one flow in a thousand is refused.
 const PROBES: u32 = 64;
 
-/// Of these, so many look for a port that has been idle for as long as it should be.
-const PATIENT_PROBES: u32 = 8;
-
-/// Ticks after which the port of a closed flow may be taken all the same: no packet of it is under way any more.
-const CLOSED_ENOUGH: u32 = 2;
-
 /// Slots in a row where a DNAT flow may stand.
 const ROW: u32 = 8;
 
@@ -77,18 +71,18 @@ fn open_nat<T: Tables>(tables: &T, client: &Event, backend: &Backend, fresh: Flo
     let config = tables.config();
     let count = u32::from(config.nat_port_count);
     let hash = hash::nh(&config.flow_key, client.address, client.service);
-    let stride = 1 + hash::scale(hash << 32, count.wrapping_sub(1));
+    // Odd, and another for each of a client's ports: so that probes of flows that begin alike do not meet each other again.
+    let mixed = hash::nh(&config.tag_key, client.address, u32::from(client.port.raw()));
+    let stride = 1 + 2 * hash::scale(mixed, count / 2);
     let now = fresh.seen();
     let start = (u32::from(client.port.get()) + hash::scale(hash, count)) % count.max(1);
     let mut offset = start;
     let mut yielding = start;
-    for probe in 0..PROBES {
+    for _ in 0..PROBES {
         let slot = tables.nat_slot(index(config, backend.nat_base, offset)).ok_or(DropReason::Internal)?;
         let word = FlowWord::new(fresh.backend(), port_at(config, offset), fresh.state(), now);
         let old = FlowWord(tables.load(&slot.word));
-        // Where connections come and go faster than closed ones are forgotten, the next closed one will do.
-        let will_do = probe >= PATIENT_PROBES && old.state() == State::Closed && now.since(old.seen()) >= CLOSED_ENOUGH;
-        if (old.is_free(now, config) || will_do) && claim(tables, slot, client, old, word) {
+        if old.is_free(now, config) && claim(tables, slot, client, old, word) {
             return Ok(word);
         }
         if old.yields() {
@@ -99,7 +93,7 @@ fn open_nat<T: Tables>(tables: &T, client: &Event, backend: &Backend, fresh: Flo
             offset -= count;
         }
     }
-    // A flood of SYNs pushes out other SYNs, as in the flow table.
+    // Connections come and go faster than closed ones are forgotten, or there is a flood of SYNs, which pushes out others.
     let slot = tables.nat_slot(index(config, backend.nat_base, yielding)).ok_or(DropReason::Internal)?;
     let word = FlowWord::new(fresh.backend(), port_at(config, yielding), fresh.state(), fresh.seen());
     let old = FlowWord(tables.load(&slot.word));

@@ -21,9 +21,6 @@ const WINDOW: u32 = 64;
 /// Bits of a backend's index.
 const INDEX_BITS: u32 = MAX_BACKENDS.trailing_zeros();
 
-/// How far an entry to try next is: prime to any ring that is not a multiple of it.
-const STRIDE: u32 = 7919;
-
 /// The index of the backend for a flow from `source` and `source_port`. Not `avoid`, if the service has another.
 #[inline(always)]
 pub fn backend<T: Tables>(
@@ -47,14 +44,18 @@ pub fn backend<T: Tables>(
     }
 }
 
-/// The entry at a position, or at one of those that follow by leaps if that is to be avoided.
+/// The entry at a position, or at one of those that follow from it by hashing if that is to be avoided: a Maglev ring is
+/// too regular for leaps of one length.
 #[inline(always)]
-fn from<T: Tables>(tables: &T, ring: Ring, mut position: u32, avoid: u32) -> Result<u32, DropReason> {
+fn from<T: Tables>(tables: &T, ring: Ring, position: u32, avoid: u32) -> Result<u32, DropReason> {
     let mut index = entry(tables, ring, position)?;
     if index == avoid {
+        let mut hash = u64::from(position) + 0x9e37_79b9_7f4a_7c15;
         for _ in 0..TRIES {
-            position = (position + STRIDE) % ring.length.max(1);
-            index = entry(tables, ring, position)?;
+            // A round of Pelle Evensen's rrmxmx: each try is another's hash.
+            hash = (hash ^ hash >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
+            hash = (hash ^ hash >> 29).wrapping_mul(0x9fb2_1c65_1e98_df25);
+            index = entry(tables, ring, hash::scale(hash, ring.length))?;
             if index != avoid {
                 break;
             }
