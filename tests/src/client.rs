@@ -7,8 +7,18 @@ use std::{
 };
 
 use anyhow::Result;
+use rustix::net::{SendFlags, sendto};
 
-use crate::{http::Connection, load::Load, node::Node, process::run};
+use crate::{
+    crowd::Crowd,
+    datagram::raw_sender,
+    flood::Flood,
+    http::Connection,
+    load::Load,
+    node::{Family, Node},
+    paced::{self, Paced},
+    process::run,
+};
 
 /// The machine that connections come from.
 #[derive(Clone, Debug)]
@@ -87,6 +97,32 @@ impl Client {
     #[must_use]
     pub fn load(&self, to: SocketAddr, threads: usize) -> Load {
         Load::start(&self.0, to, threads)
+    }
+
+    /// `count` connections with one request each, `rate` begun in a second whatever becomes of them.
+    #[must_use]
+    pub fn paced(&self, to: SocketAddr, count: u32, rate: u32) -> Paced {
+        paced::run(&self.0, to, count, rate)
+    }
+
+    /// Opens `count` connections that stay and are busy all the time.
+    pub fn crowd(&self, to: SocketAddr, count: usize) -> Result<Crowd> {
+        Crowd::start(&self.0, to, count)
+    }
+
+    /// Starts to send SYNs from addresses that nobody has.
+    pub fn flood(&self, to: SocketAddr) -> Result<Flood> {
+        Flood::start(&self.0, to)
+    }
+
+    /// Sends IP packets as they are.
+    pub fn send_raw(&self, packets: &[Vec<u8>], to: IpAddr) -> Result<()> {
+        let family = if to.is_ipv4() { Family::V4 } else { Family::V6 };
+        let socket = self.0.enter(|| raw_sender(family))?;
+        for packet in packets {
+            sendto(&socket, packet, SendFlags::empty(), &SocketAddr::new(to, 0))?;
+        }
+        Ok(())
     }
 
     /// Echo requests, five; the number of replies.

@@ -14,8 +14,12 @@ pub struct Service {
     pub name: &'static str,
     /// The virtual address.
     pub listen: SocketAddr,
+    /// `tcp` or `udp`.
+    pub protocol: &'static str,
     /// As the configuration spells it.
     pub algorithm: &'static str,
+    /// As the configuration spells it.
+    pub forward: &'static str,
     /// The probes.
     pub health: Health,
     /// Name, address and weight.
@@ -57,19 +61,21 @@ impl Service {
         Self {
             name: "web",
             listen: Lab::VIP.socket(family),
+            protocol: "tcp",
             algorithm: "round-robin",
+            forward: "nat",
             health: Health::default(),
             backends: backends.map(|web| (web.name().to_owned(), web.address(family, 80), 1)).collect(),
         }
     }
 
     pub(crate) fn toml(&self) -> String {
-        let Self { name, listen, algorithm, health, backends } = self;
-        let mut toml = format!(
-            "[service.{name}]\nlisten = \"{listen}\"\nalgorithm = \"{algorithm}\"\n\n\
-             [service.{name}.health]\ntype = \"{}\"\n",
-            health.kind
-        );
+        let Self { name, listen, protocol, algorithm, forward, health, backends } = self;
+        let mut toml = format!("[service.{name}]\nlisten = \"{listen}\"\nalgorithm = \"{algorithm}\"\n");
+        if (*protocol, *forward) != ("tcp", "nat") {
+            let _ = writeln!(toml, "protocol = \"{protocol}\"\nforward = \"{forward}\"");
+        }
+        let _ = writeln!(toml, "\n[service.{name}.health]\ntype = \"{}\"", health.kind);
         if health.kind != "none" {
             let (interval, timeout) = (health.interval.as_millis(), health.timeout.as_millis());
             let _ = writeln!(toml, "interval = \"{interval}ms\"\ntimeout = \"{timeout}ms\"");

@@ -60,6 +60,11 @@ impl Identity {
     pub(crate) fn pin_dir(&self) -> PathBuf {
         Path::new(PINS).join(&self.0)
     }
+
+    /// For what else is pinned for a node.
+    pub(crate) fn pin_dir_of(&self, node: &str) -> PathBuf {
+        Path::new(PINS).join(format!("{}-{node}", self.0))
+    }
 }
 
 impl Drop for Identity {
@@ -127,11 +132,13 @@ fn remove(name: &str) -> Result<()> {
         run(Command::new("ip").args(["netns", "delete", &namespace]), "")?;
     }
     for directory in [PINS, FILES] {
-        match fs::remove_dir_all(Path::new(directory).join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot remove {directory}/{name}"));
+        for entry in entries(directory).filter(of_lab) {
+            match fs::remove_dir_all(Path::new(directory).join(&entry)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("cannot remove {directory}/{entry}"));
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
     Ok(())

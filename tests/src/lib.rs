@@ -23,33 +23,48 @@
 
 mod client;
 mod config;
+mod crowd;
 mod daemon;
+mod datagram;
 mod eventually;
+mod flood;
 mod http;
+mod icmp;
 mod identity;
 mod interrupt;
 mod load;
 mod nginx;
 mod node;
+mod paced;
 mod pass;
 mod process;
 mod server;
 mod test;
 mod topology;
+mod transfer;
+mod udp;
+mod wiring;
 
 pub use client::{Client, Tally};
 pub use config::{Health, Service, configuration};
+pub use crowd::{Crowd, CrowdReport};
 pub use daemon::{Daemon, Outcome, backend, lb_binary};
+pub use datagram::{Segment, checksum, packet};
 pub use eventually::eventually;
+pub use flood::Flood;
 pub use http::{Answer, Connection};
+pub use icmp::{IcmpError, IcmpListener};
 pub use identity::clean_leftovers;
 pub use load::{Failure, Load, Progress};
 pub use nginx::Nginx;
 pub use node::{Family, Node};
+pub use paced::Paced;
 pub use process::{Process, run};
 pub use server::Server;
 pub use test::test;
-pub use topology::{Address, Front, Lab, Layout, is_root};
+pub use topology::{Address, Front, Lab, Layout, Router, is_root};
+pub use transfer::{curl, transfer};
+pub use udp::UdpEcho;
 
 /// What `lb -o json` prints.
 pub use serde_json::Value as Json;

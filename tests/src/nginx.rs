@@ -18,7 +18,7 @@ use crate::{
     topology::Lab,
 };
 
-/// nginx on port 80 of a node. `/` answers the node's name, `/files/` serves the lab's directory, `PUT /upload/NAME`
+/// nginx on port 80 of a node. `/` answers the node's name, `/client` the client's address, `/files/` serves the lab's directory, `PUT /upload/NAME`
 /// stores a file in [`Nginx::uploads`].
 #[derive(Debug)]
 pub struct Nginx {
@@ -111,6 +111,8 @@ http {{
     uwsgi_temp_path {dir}/uwsgi;
     scgi_temp_path {dir}/scgi;
     client_max_body_size 0;
+    keepalive_requests 1000000000;
+    keepalive_timeout 1h;
     server {{
         listen {any}:80 backlog=4096;
         listen [::]:80 backlog=4096;
@@ -118,6 +120,7 @@ http {{
             if (-f {dir}/fail) {{ return 500 {name}; }}
             return 200 {name};
         }}
+        location = /client {{ return 200 $remote_addr; }}
         location /files/ {{ alias {files}/; }}
         location /upload/ {{ root {dir}; dav_methods PUT; }}
     }}

@@ -92,14 +92,14 @@ impl Node {
     }
 
     /// Sets a value under `/proc/sys/net` of this namespace.
-    pub(crate) fn sysctl(&self, key: &str, value: &str) -> Result<()> {
+    pub fn sysctl(&self, key: &str, value: &str) -> Result<()> {
         let path = Path::new("/proc/sys/net").join(key);
         self.enter(|| std::fs::write(&path, value))
             .with_context(|| format!("cannot set {} to {value} in {}", path.display(), self.name))
     }
 
-    /// Runs lines of `ip` in the namespace.
-    pub(crate) fn ip_batch(&self, lines: &str) -> Result<()> {
+    /// Runs lines of `ip` in the namespace: `"link set eth0 mtu 1400\n"`.
+    pub fn ip_batch(&self, lines: &str) -> Result<()> {
         run(self.command("ip").args(["-batch", "-"]), lines).map(drop)
     }
 

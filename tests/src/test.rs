@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Result;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
     interrupt::remove_labs_on_signal,
@@ -30,6 +31,7 @@ pub fn test(layout: &Layout, body: impl FnOnce(&Lab) -> Result<()>) {
         return;
     }
     remove_labs_on_signal();
+    raise_file_limit();
     let lab = Lab::new(layout).unwrap_or_else(|error| panic!("cannot make the lab: {error:#}"));
     match catch_unwind(AssertUnwindSafe(|| body(&lab))) {
         Ok(Ok(())) => {}
@@ -39,6 +41,13 @@ pub fn test(layout: &Layout, body: impl FnOnce(&Lab) -> Result<()>) {
             resume_unwind(panic);
         }
     }
+}
+
+/// Thousands of connections are open at a time, here and in the servers, which inherit the limit.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // What the limit allows is tried then.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Whether a test that cannot run is a failure.

@@ -8,6 +8,7 @@
 //! ```
 //!
 //! One leg: client, front and web servers are all on the switch. The switch is a bridge in a namespace of its own.
+//! With two legs there may be a router on either way, whose routes can be made narrower than its links.
 //!
 //! The web servers know no route to the client, and the front node does not forward, unless the layout says `routed`:
 //! what the client gets back came through the load balancer.
@@ -23,9 +24,15 @@ use anyhow::{Result, ensure};
 
 use crate::{
     client::Client,
+    daemon::lb_binary,
     identity::{Identity, clean_leftovers},
     node::{Family, Node},
     pass,
+    process::run,
+    wiring::{
+        BACKENDS, BETWEEN, CLIENT, CLIENTS, FRONT, ROUTER, WEB, addresses, default_route, join, pair, plug, quieten,
+        route, v4, v6,
+    },
 };
 
 /// How the front node is joined to the rest.
@@ -37,6 +44,15 @@ pub enum Front {
     TwoLegs,
 }
 
+/// A router on one of the two ways of a front node with two legs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Router {
+    /// Between the client (`eth0` of the router) and the front node.
+    Clients,
+    /// Between the front node (`eth0` of the router) and the switch.
+    Backends,
+}
+
 /// What the lab looks like.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -46,11 +62,13 @@ pub struct Layout {
     pub webs: u8,
     /// Whether the front node also routes between client and web servers, as the kernel does without `lb`.
     pub routed: bool,
+    /// The router, if there is one.
+    pub router: Option<Router>,
 }
 
 impl Default for Layout {
     fn default() -> Self {
-        Self { front: Front::TwoLegs, webs: 2, routed: false }
+        Self { front: Front::TwoLegs, webs: 2, routed: false, router: None }
     }
 }
 
@@ -93,6 +111,8 @@ pub struct Lab {
     layout: Layout,
     client: Node,
     front: Node,
+    switch: Node,
+    router: Option<Node>,
     webs: Vec<Node>,
 }
 
@@ -118,10 +138,11 @@ impl Lab {
         };
         let switch = node("switch", BACKENDS, 254)?;
         let client = node("client", if layout.front == Front::OneLeg { BACKENDS } else { CLIENTS }, CLIENT)?;
-        let front = node("front", BACKENDS, FRONT)?;
+        let front = node("front", if layout.router == Some(Router::Backends) { BETWEEN } else { BACKENDS }, FRONT)?;
+        let router = layout.router.map(|_| node("router", BETWEEN, ROUTER)).transpose()?;
         let webs = (1..=layout.webs).map(|n| node(&format!("web-{n:02}"), BACKENDS, WEB + n)).collect::<Result<_>>()?;
-        let lab = Self { identity, layout: layout.clone(), client, front, webs };
-        lab.wire(&switch)?;
+        let lab = Self { identity, layout: layout.clone(), client, front, switch, router, webs };
+        lab.wire()?;
         Ok(lab)
     }
 
@@ -135,6 +156,21 @@ impl Lab {
     #[must_use]
     pub fn front(&self) -> &Node {
         &self.front
+    }
+
+    /// The switch. The plug of a machine there is called `MACHINE-eth0`.
+    #[must_use]
+    pub fn switch(&self) -> &Node {
+        &self.switch
+    }
+
+    /// The router of a layout that has one.
+    ///
+    /// # Panics
+    /// When it has none.
+    #[must_use]
+    pub fn router(&self) -> &Node {
+        self.router.as_ref().expect("the layout has a router")
     }
 
     /// The web servers, `web-01` first.
@@ -180,7 +216,42 @@ impl Lab {
         logs
     }
 
-    fn wire(&self, switch: &Node) -> Result<()> {
+    /// Has every web server answer for the virtual address by itself, and tell nobody on the network that it has it: what
+    /// direct return asks of a backend.
+    pub fn share_virtual_address(&self) -> Result<()> {
+        let Address { v4, v6, .. } = Self::VIP;
+        for web in &self.webs {
+            for conf in ["all", "eth0"] {
+                web.sysctl(&format!("ipv4/conf/{conf}/arp_ignore"), "1")?;
+                web.sysctl(&format!("ipv4/conf/{conf}/arp_announce"), "2")?;
+            }
+            web.ip_batch(&format!("addr add {v4}/32 dev lo\naddr add {v6}/128 dev lo nodad\n"))?;
+        }
+        Ok(())
+    }
+
+    /// Has every web server take off the outer headers of ipip and gue.
+    pub fn decapsulate(&self) -> Result<()> {
+        self.webs.iter().try_for_each(|web| {
+            let mut decap = web.command(lb_binary()?);
+            decap.args(["decap", "--interface", "eth0", "--pin-dir"]).arg(self.identity.pin_dir_of(web.name()));
+            run(&mut decap, "").map(drop)
+        })
+    }
+
+    /// Takes the virtual address from the front node, which needs none.
+    pub fn hide_virtual_address(&self) -> Result<()> {
+        let Address { v4, v6, .. } = Self::VIP;
+        self.front.ip_batch(&format!("addr del {v4}/32 dev lo\naddr del {v6}/128 dev lo\n"))
+    }
+
+    /// Makes the front node the gateway of the web servers, though it forwards nothing by itself.
+    pub fn route_webs_by_front(&self) -> Result<()> {
+        self.webs.iter().try_for_each(|web| web.ip_batch(&default_route(BACKENDS, FRONT)))
+    }
+
+    fn wire(&self) -> Result<()> {
+        let switch = &self.switch;
         switch.ip_batch("link add br0 type bridge forward_delay 0 mcast_snooping 0\nlink set br0 up\n")?;
         for web in &self.webs {
             plug(web, "eth0", switch)?;
@@ -192,19 +263,18 @@ impl Lab {
                 pass::attach(switch, "front-eth0", &self.dir())?;
                 self.front.ip_batch(&addresses("eth0", BACKENDS, FRONT))?;
                 self.client.ip_batch(&addresses("eth0", BACKENDS, CLIENT))?;
-                self.client.ip_batch(&default_route(BACKENDS))?;
+                self.client.ip_batch(&default_route(BACKENDS, FRONT))?;
             }
             Front::TwoLegs => {
-                pair(&self.client, "eth0", &self.front, "eth0")?;
-                plug(&self.front, "eth1", switch)?;
-                self.front.ip_batch(&addresses("eth0", CLIENTS, FRONT))?;
-                self.front.ip_batch(&addresses("eth1", BACKENDS, FRONT))?;
-                self.client.ip_batch(&addresses("eth0", CLIENTS, CLIENT))?;
-                self.client.ip_batch(&default_route(CLIENTS))?;
+                self.client_leg()?;
+                self.backend_leg()?;
             }
         }
         for (n, web) in (1..).zip(&self.webs) {
             web.ip_batch(&addresses("eth0", BACKENDS, WEB + n))?;
+            if self.layout.router == Some(Router::Backends) {
+                web.ip_batch(&route(BETWEEN, BACKENDS))?;
+            }
         }
         let Address { v4, v6, .. } = Self::VIP;
         self.front.ip_batch(&format!("addr add {v4}/32 dev lo\naddr add {v6}/128 dev lo nodad\n"))?;
@@ -214,10 +284,45 @@ impl Lab {
             self.front.sysctl("ipv4/ip_forward", "1")?;
             self.front.sysctl("ipv6/conf/all/forwarding", "1")?;
             for web in &self.webs {
-                web.ip_batch(&default_route(BACKENDS))?;
+                web.ip_batch(&default_route(BACKENDS, FRONT))?;
             }
         }
         Ok(())
+    }
+
+    fn client_leg(&self) -> Result<()> {
+        let (client, front) = (&self.client, &self.front);
+        if self.layout.router == Some(Router::Clients) {
+            let router = self.router();
+            pair(client, "eth0", router, "eth0")?;
+            pair(router, "eth1", front, "eth0")?;
+            front.ip_batch(&addresses("eth0", BETWEEN, FRONT))?;
+            front.ip_batch(&route(CLIENTS, BETWEEN))?;
+            join(router, CLIENTS, BETWEEN)?;
+            let Address { v4: vip4, v6: vip6, .. } = Self::VIP;
+            let (via4, via6) = (v4(BETWEEN, FRONT), v6(BETWEEN, FRONT));
+            router.ip_batch(&format!("route add {vip4} via {via4}\nroute add {vip6} via {via6}\n"))?;
+        } else {
+            pair(client, "eth0", front, "eth0")?;
+            front.ip_batch(&addresses("eth0", CLIENTS, FRONT))?;
+        }
+        client.ip_batch(&addresses("eth0", CLIENTS, CLIENT))?;
+        let gateway = if self.layout.router == Some(Router::Clients) { ROUTER } else { FRONT };
+        client.ip_batch(&default_route(CLIENTS, gateway))
+    }
+
+    fn backend_leg(&self) -> Result<()> {
+        if self.layout.router == Some(Router::Backends) {
+            let router = self.router();
+            pair(router, "eth0", &self.front, "eth1")?;
+            plug(router, "eth1", &self.switch)?;
+            join(router, BETWEEN, BACKENDS)?;
+            self.front.ip_batch(&addresses("eth1", BETWEEN, FRONT))?;
+            self.front.ip_batch(&route(BACKENDS, BETWEEN))
+        } else {
+            plug(&self.front, "eth1", &self.switch)?;
+            self.front.ip_batch(&addresses("eth1", BACKENDS, FRONT))
+        }
     }
 }
 
@@ -225,64 +330,4 @@ impl Lab {
 #[must_use]
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
-}
-
-/// Third byte of the networks 10.0.N.0/24 and 2001:db8:N::/64.
-const BACKENDS: u8 = 0;
-const CLIENTS: u8 = 1;
-
-const FRONT: u8 = 1;
-const CLIENT: u8 = 2;
-const WEB: u8 = 10;
-
-fn v4(network: u8, host: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 0, network, host)
-}
-
-fn v6(network: u8, host: u8) -> Ipv6Addr {
-    Ipv6Addr::new(0x2001, 0xdb8, network.into(), 0, 0, 0, 0, host.into())
-}
-
-fn addresses(interface: &str, network: u8, host: u8) -> String {
-    let (v4, v6) = (v4(network, host), v6(network, host));
-    format!("addr add {v4}/24 dev {interface}\naddr add {v6}/64 dev {interface} nodad\n")
-}
-
-fn default_route(network: u8) -> String {
-    let (v4, v6) = (v4(network, FRONT), v6(network, FRONT));
-    format!("route add default via {v4}\nroute add default via {v6}\n")
-}
-
-/// No address is in doubt, none comes by itself: IPv6 works from the first packet.
-fn quieten(node: &Node) -> Result<()> {
-    for (key, value) in [("accept_dad", "0"), ("dad_transmits", "0"), ("accept_ra", "0")] {
-        for conf in ["all", "default"] {
-            node.sysctl(&format!("ipv6/conf/{conf}/{key}"), value)?;
-        }
-    }
-    node.ip_batch("link set lo up\n")
-}
-
-/// Joins an interface to the bridge of the switch.
-fn plug(node: &Node, interface: &str, switch: &Node) -> Result<()> {
-    let port = format!("{}-{interface}", node.name());
-    pair(node, interface, switch, &port)?;
-    switch.ip_batch(&format!("link set {port} master br0\n"))
-}
-
-/// Joins two nodes with a veth pair that XDP can transmit on, from either end.
-fn pair(left: &Node, left_name: &str, right: &Node, right_name: &str) -> Result<()> {
-    let namespace = right.namespace().file_name().unwrap_or_default().display();
-    left.ip_batch(&format!(
-        "link add {left_name} type veth peer name {right_name} netns {namespace}\nlink set {left_name} up\n"
-    ))?;
-    right.ip_batch(&format!("link set {right_name} up\n"))?;
-    for (node, name) in [(left, left_name), (right, right_name)] {
-        // Packets of local sockets would bear half a checksum.
-        node.ethtool(name, &["tx", "off"])?;
-        // Gives the interface NAPI, without which a redirect from the other end is refused with EOPNOTSUPP; only once
-        // both ends are up. For XDP_TX it takes more: see `pass`.
-        node.ethtool(name, &["gro", "on"])?;
-    }
-    Ok(())
 }

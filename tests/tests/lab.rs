@@ -10,7 +10,7 @@ const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 #[test]
 fn a_routed_lab_carries_requests_to_every_web_server() {
     for front in [Front::OneLeg, Front::TwoLegs] {
-        test(&Layout { front, routed: true, webs: 3 }, |lab| {
+        test(&Layout { front, routed: true, webs: 3, ..Layout::default() }, |lab| {
             let _servers = Nginx::start_all(lab)?;
             for (family, web) in FAMILIES.iter().flat_map(|family| lab.webs().iter().map(move |web| (*family, web))) {
                 let tally = lab.client().curl(format!("http://{}/", web.address(family, 80)), 20)?;
