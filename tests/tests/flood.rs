@@ -1,0 +1,72 @@
+//! A flood of SYNs from addresses that nobody has breaks no established connection, and is seen.
+
+use std::{thread, time::Duration};
+
+use anyhow::Result;
+use lab::{Daemon, Family, Front, Json, Lab, Layout, Nginx, Service, eventually, run, test};
+
+const ESTABLISHED: usize = 1_000;
+
+/// Longer than the idle time of a half-open flow, so that the tables come to their steady state.
+const FLOOD: Duration = Duration::from_secs(10);
+
+#[test]
+fn of_a_thousand_connections_through_nat_none_breaks() {
+    test(&Layout::default(), |lab| check(lab, Service::web(lab, Family::V4)));
+}
+
+#[test]
+fn of_a_thousand_connections_over_ipv6_none_breaks() {
+    test(&Layout::default(), |lab| check(lab, Service::web(lab, Family::V6)));
+}
+
+#[test]
+fn of_a_thousand_connections_with_direct_return_none_breaks() {
+    test(&Layout { front: Front::OneLeg, ..Layout::default() }, |lab| {
+        lab.share_virtual_address()?;
+        check(lab, Service { forward: "l2", ..Service::web(lab, Family::V4) })
+    });
+}
+
+fn check(lab: &Lab, service: Service) -> Result<()> {
+    let _servers = Nginx::start_all(lab)?;
+    let vip = service.listen;
+    let daemon = Daemon::start(lab, &[service])?;
+    let client = lab.client();
+    let crowd = client.crowd(vip, ESTABLISHED)?;
+    let flood = client.flood(vip)?;
+    thread::sleep(FLOOD);
+    let arrived = arrived(lab)?;
+    let stats = daemon.stats()?;
+    let (sent, lasted) = (flood.sent(), flood.lasted());
+    drop(flood);
+    let report = crowd.stop();
+    println!("{sent} SYNs in {lasted:?}; {} answers; {} {}", report.answers, stats["flows"], stats["drops"]);
+    assert!(report.broken.is_empty(), "{} of {ESTABLISHED}: {:?}", report.broken.len(), report.broken.first());
+    assert!(report.fewest >= 1, "they were busy: {report:?}");
+    assert!(sent > 200_000, "a flood is more than {sent} SYNs in {lasted:?}");
+
+    // Every frame is accounted for: it went to a backend, to the kernel, or it was dropped for a reason. A link that is full
+    // may have lost others before they arrived.
+    let (flows, capacity) = (number(&stats["flows"]["used"]), number(&stats["flows"]["capacity"]));
+    assert!(flows > capacity / 4 && flows <= capacity, "{:#}", stats["flows"]);
+    let dropped: u64 = stats["drops"].as_object().map_or(0, |drops| drops.values().map(number).sum());
+    let accounted = number(&stats["services"][0]["packets_in"]) + number(&stats["passed"]) + dropped;
+    assert!(arrived > sent / 4 && accounted >= arrived, "{arrived} arrived: {stats:#}");
+
+    eventually("a new connection after the flood", Duration::from_secs(10), || {
+        Ok(client.connect(vip).and_then(lab::Connection::last_get).ok())
+    })?;
+    Ok(())
+}
+
+/// Frames that the front node has received from the client.
+fn arrived(lab: &Lab) -> Result<u64> {
+    let links = run(lab.front().command("ip").args(["-json", "-stats", "link", "show", "eth0"]), "")?;
+    let links: Json = serde_json::from_str(&links)?;
+    Ok(number(&links[0]["stats64"]["rx"]["packets"]))
+}
+
+fn number(value: &Json) -> u64 {
+    value.as_u64().unwrap_or(0)
+}
