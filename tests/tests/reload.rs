@@ -73,7 +73,8 @@ fn services_change_at_run_time_and_stay_so_over_a_restart() {
             Ok((daemon.status()?["services"][0]["in_rotation"] == 2).then_some(()))
         })?;
         let tally = lab.client().curl(format!("http://{other}/"), 20)?;
-        assert_eq!((tally.of("web-01"), tally.of("web-02")), (10, 10), "{tally:?}");
+        // Each CPU takes turns of its own.
+        assert!(tally.of("web-01").abs_diff(10) <= 2 && tally.total() == 20, "{tally:?}");
 
         let before = daemon.lb(&["config", "show", "--running"])?.stdout;
         daemon.stop()?;
