@@ -10,8 +10,9 @@ use network_types::{
 };
 
 use crate::{
-    ip::{IPV4, Ip, L3, UDP},
-    layout::{Backend, backend_flags},
+    header::Byte,
+    ip::{Fragment, IPV4, IPV6, Ip, L3, UDP},
+    layout::{Backend, backend_flags, forward},
     packet::Packet,
     rewrite,
     verdict::{DropReason, Verdict},
@@ -31,19 +32,32 @@ pub fn overhead(backend: &Backend, gue: bool) -> u16 {
     (if gue { ip + size_of::<UdpHdr>() } else { ip }) as u16
 }
 
-/// Sends a client's packet to its backend. `entropy` spreads the flows of GUE over source ports.
+/// Sends a client's packet to its backend by a mode with direct return. `entropy` spreads the flows of GUE over source
+/// ports.
 #[inline(always)]
-pub fn to_backend<I: Ip, P: Packet>(
+pub fn direct<I: Ip, P: Packet>(
+    packet: &mut P,
+    mode: u8,
+    backend: &Backend,
+    entropy: u32,
+) -> Result<Verdict, DropReason> {
+    match mode {
+        forward::L2 => rewrite::leave(packet, backend.path),
+        mode => encapsulate::<I, P>(packet, backend, mode == forward::GUE, entropy),
+    }
+}
+
+#[inline(always)]
+fn encapsulate<I: Ip, P: Packet>(
     packet: &mut P,
     backend: &Backend,
     gue: bool,
     entropy: u32,
 ) -> Result<Verdict, DropReason> {
-    let inner = packet.at::<I>(L3).ok_or(DropReason::Internal)?.total_length();
-    let payload = if gue { inner.wrapping_add(size_of::<UdpHdr>() as u16) } else { inner };
     let protocol = if gue { UDP } else { I::ENCAPSULATED };
     let ip = packet.at_mut::<I>(L3).ok_or(DropReason::Internal)?;
-    let hops = ip.hop_limit();
+    let (inner, hops) = (ip.total_length(), ip.hop_limit());
+    let payload = if gue { inner.wrapping_add(size_of::<UdpHdr>() as u16) } else { inner };
     ip.set_hop_limit(hops.wrapping_sub(1));
     if !packet.adjust_head(-i32::from(overhead(backend, gue))) {
         return Err(DropReason::Internal);
@@ -92,15 +106,15 @@ pub fn decapsulate<P: Packet>(packet: &mut P) -> Option<bool> {
             return Some(false);
         }
         l4 += size_of::<UdpHdr>();
-        protocol = match packet.at::<crate::header::Byte>(l4)?.0 >> 4 {
-            4 => Ipv4Hdr::ENCAPSULATED,
-            6 => Ipv6Hdr::ENCAPSULATED,
+        protocol = match packet.at::<Byte>(l4)?.0 >> 4 {
+            4 => IPV4,
+            6 => IPV6,
             _ => return Some(false),
         };
     }
     let ether_type = match protocol {
         IPV4 => Ipv4Hdr::ETHER_TYPE,
-        Ipv6Hdr::ENCAPSULATED => Ipv6Hdr::ETHER_TYPE,
+        IPV6 => Ipv6Hdr::ETHER_TYPE,
         _ => return Some(false),
     };
     if !packet.adjust_head((l4 - L3) as i32) {
@@ -114,5 +128,5 @@ pub fn decapsulate<P: Packet>(packet: &mut P) -> Option<bool> {
 #[inline(always)]
 fn outer<I: Ip, P: Packet>(packet: &P) -> Option<(usize, u8)> {
     let ip = packet.at::<I>(L3)?;
-    (ip.fragment() == crate::ip::Fragment::Whole).then_some((L3 + ip.length()?, ip.protocol()))
+    (ip.fragment() == Fragment::Whole).then_some((L3 + ip.length()?, ip.protocol()))
 }

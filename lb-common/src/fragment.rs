@@ -4,14 +4,15 @@
 
 use crate::{
     encap,
+    event::is_nat,
     flow::{self, Ticks},
     hash,
     ip::{Ip, L3, Walk},
-    layout::{Backend, FragmentSlot, Service, backend_flags, forward},
+    layout::{FragmentSlot, backend_flags},
     nat,
     packet::Packet,
     parse::{Datagram, Flags},
-    rewrite, service,
+    service,
     tables::Tables,
     verdict::{DropReason, Verdict},
     wire::{Address, Be16},
@@ -86,42 +87,20 @@ pub fn forward<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T, walk: &W
         if backend.flags & backend_flags::PRESENT == 0 {
             return Err(DropReason::Fragment);
         }
-        let counters = tables.counters(flow.backend()).ok_or(DropReason::Internal)?;
-        tables.count(&counters.packets_in, 1);
-        tables.count(&counters.bytes_in, datagram.bytes());
-        to_backend::<I, P>(packet, service, backend, source)
+        tables.count_in(flow.backend(), datagram.bytes()).ok_or(DropReason::Internal)?;
+        if is_nat(service) {
+            nat::towards::<I>(service, backend, flow, source).apply_to_fragment::<I, P>(packet)
+        } else {
+            encap::direct::<I, P>(packet, service.forward, backend, 0)
+        }
     } else if let Some(reply) = nat::find_reply(tables, &datagram) {
         if hop_limit <= 1 {
             return Err(DropReason::HopLimit);
         }
-        let counters = tables.counters(reply.word.backend()).ok_or(DropReason::Internal)?;
-        tables.count(&counters.packets_out, 1);
-        tables.count(&counters.bytes_out, datagram.bytes());
-        let (client, _, slot) = nat::client(tables, reply.slot);
-        let service = tables.service(slot).ok_or(DropReason::Internal)?;
-        let path = nat::path(tables, reply.slot);
-        let (source, destination) = (I::Address::from_words(service.address), I::Address::from_words(client));
-        rewrite::fragment::<I, P>(packet, source, destination, path)
+        tables.count_out(reply.word.backend(), datagram.bytes()).ok_or(DropReason::Internal)?;
+        reply.rewrite::<I, T>(tables).ok_or(DropReason::Internal)?.apply_to_fragment::<I, P>(packet)
     } else {
         Ok(Verdict::Pass)
-    }
-}
-
-#[inline(always)]
-fn to_backend<I: Ip, P: Packet>(
-    packet: &mut P,
-    service: &Service,
-    backend: &Backend,
-    client: I::Address,
-) -> Result<Verdict, DropReason> {
-    match service.forward {
-        forward::L2 => rewrite::leave(packet, backend.path),
-        forward::IPIP => encap::to_backend::<I, P>(packet, backend, false, 0),
-        forward::GUE => encap::to_backend::<I, P>(packet, backend, true, 0),
-        mode => {
-            let source = if mode == forward::DNAT { client } else { I::Address::from_words(backend.source) };
-            rewrite::fragment::<I, P>(packet, source, I::Address::from_words(backend.address), backend.path)
-        }
     }
 }
 

@@ -11,10 +11,12 @@ use network_types::{
 
 use crate::{
     checksum::{Change, fold},
-    encap, flow,
+    encap,
+    event::is_nat,
+    flow,
     header::{Byte, Icmp, Ports},
     ip::{Fragment, IPV4, IPV6, Ip, L3, TCP, UDP},
-    layout::{Backend, Path, Service, backend_flags, forward},
+    layout::{Backend, Path, Service, backend_flags},
     nat,
     packet::Packet,
     parse::{Datagram, Flags},
@@ -154,21 +156,10 @@ fn to_backend<I: Ip, P: Packet, T: Tables>(
     if backend.flags & backend_flags::PRESENT == 0 {
         return Ok(Verdict::Pass);
     }
-    match service.forward {
-        forward::L2 => rewrite::leave(packet, backend.path),
-        forward::IPIP => encap::to_backend::<I, P>(packet, backend, false, 0),
-        forward::GUE => encap::to_backend::<I, P>(packet, backend, true, 0),
-        mode => {
-            let dnat = mode == forward::DNAT;
-            let rewrite = Rewrite {
-                source: if dnat { answer.source } else { I::Address::from_words(backend.source) },
-                destination: I::Address::from_words(backend.address),
-                source_port: if dnat { answer.source_port } else { flow.port() },
-                destination_port: backend.port,
-                path: backend.path,
-            };
-            rewrite_error(packet, l4, answer, &rewrite)
-        }
+    if is_nat(service) {
+        rewrite_error(packet, l4, answer, &nat::towards::<I>(service, backend, flow, answer.source))
+    } else {
+        encap::direct::<I, P>(packet, service.forward, backend, 0)
     }
 }
 

@@ -222,6 +222,20 @@ pub fn keep<T: Tables>(
     true
 }
 
+/// What makes a client's packet one to its backend.
+#[inline(always)]
+pub fn towards<I: Ip>(service: &Service, backend: &Backend, flow: FlowWord, client: I::Address) -> Rewrite<I::Address> {
+    let dnat = service.forward == forward::DNAT;
+    Rewrite {
+        source: if dnat { client } else { I::Address::from_words(backend.source) },
+        destination: I::Address::from_words(backend.address),
+        // With DNAT that is the client's own.
+        source_port: flow.port(),
+        destination_port: backend.port,
+        path: backend.path,
+    }
+}
+
 /// A reply's flow.
 #[derive(Clone, Copy, Debug)]
 pub struct Reply<'t> {

@@ -16,9 +16,7 @@ use crate::{
     packet::Packet,
     parse::{self, Datagram, Parsed},
     rare::Stages,
-    reset,
-    rewrite::{self, Rewrite},
-    schedule, service,
+    reset, rewrite, schedule, service,
     tables::Tables,
     verdict::{DropReason, Verdict},
     vlan,
@@ -127,9 +125,7 @@ fn from_client<R: Road, I: Ip, P: Stages, T: Tables>(
     if overhead != 0 && backend.mtu != 0 && datagram.length > backend.mtu.wrapping_sub(overhead) {
         return too_big::<R, I, P, T>(packet, tables, datagram, backend.mtu.wrapping_sub(overhead));
     }
-    let counters = tables.counters(flow.backend()).ok_or(DropReason::Internal)?;
-    tables.count(&counters.packets_in, 1);
-    tables.count(&counters.bytes_in, datagram.bytes());
+    tables.count_in(flow.backend(), datagram.bytes()).ok_or(DropReason::Internal)?;
     if R::RARE && datagram.flags.syn() {
         clamp(packet, datagram, backend, overhead);
     }
@@ -240,24 +236,11 @@ fn to_backend<I: Ip, P: Packet>(
     flow: FlowWord,
     backend: &Backend,
 ) -> Result<Verdict, DropReason> {
-    match service.forward {
-        forward::L2 => rewrite::leave(packet, backend.path),
-        mode @ (forward::IPIP | forward::GUE) => {
-            let entropy = u32::from(datagram.source_port.raw()) ^ datagram.source.sum() as u32;
-            encap::to_backend::<I, P>(packet, backend, mode == forward::GUE, entropy ^ entropy >> 16)
-        }
-        mode => {
-            let dnat = mode == forward::DNAT;
-            let rewrite = Rewrite {
-                source: if dnat { datagram.source } else { I::Address::from_words(backend.source) },
-                destination: I::Address::from_words(backend.address),
-                source_port: flow.port(),
-                destination_port: backend.port,
-                path: backend.path,
-            };
-            rewrite.apply(packet, datagram)
-        }
+    if is_nat(service) {
+        return nat::towards::<I>(service, backend, flow, datagram.source).apply(packet, datagram);
     }
+    let entropy = u32::from(datagram.source_port.raw()) ^ datagram.source.sum() as u32;
+    encap::direct::<I, P>(packet, service.forward, backend, entropy ^ entropy >> 16)
 }
 
 #[inline(always)]
@@ -287,9 +270,7 @@ fn from_backend<R: Road, I: Ip, P: Stages, T: Tables>(
             return Err(DropReason::Superseded);
         }
     }
-    let counters = tables.counters(reply.word.backend()).ok_or(DropReason::Internal)?;
-    tables.count(&counters.packets_out, 1);
-    tables.count(&counters.bytes_out, datagram.bytes());
+    tables.count_out(reply.word.backend(), datagram.bytes()).ok_or(DropReason::Internal)?;
     if R::RARE && datagram.flags.syn() {
         clamp(packet, datagram, reply.backend, 0);
     }

@@ -39,8 +39,7 @@ impl<A: Address> Rewrite<A> {
         packet: &mut P,
         datagram: &Datagram<I>,
     ) -> Result<Verdict, DropReason> {
-        let addresses =
-            Change::default().address(datagram.source, self.source).address(datagram.destination, self.destination);
+        let addresses = self.addresses(datagram.source, datagram.destination);
         let change = addresses
             .word(datagram.source_port.raw(), self.source_port.raw())
             .word(datagram.destination_port.raw(), self.destination_port.raw());
@@ -54,24 +53,32 @@ impl<A: Address> Rewrite<A> {
             let check = packet.at_mut::<Checksum>(datagram.l4 + TCP_CHECKSUM).ok_or(DropReason::Internal)?;
             check.0 = change.apply(check.0);
         }
+        self.apply_to_ip::<I, P>(packet, addresses)
+    }
+
+    /// Rewrites a fragment without a transport header.
+    #[inline(always)]
+    pub fn apply_to_fragment<I: Ip<Address = A>, P: Packet>(&self, packet: &mut P) -> Result<Verdict, DropReason> {
+        let ip = packet.at::<I>(L3).ok_or(DropReason::Internal)?;
+        let addresses = self.addresses(ip.source(), ip.destination());
+        self.apply_to_ip::<I, P>(packet, addresses)
+    }
+
+    #[inline(always)]
+    fn addresses(&self, source: A, destination: A) -> Change {
+        Change::default().address(source, self.source).address(destination, self.destination)
+    }
+
+    #[inline(always)]
+    fn apply_to_ip<I: Ip<Address = A>, P: Packet>(
+        &self,
+        packet: &mut P,
+        addresses: Change,
+    ) -> Result<Verdict, DropReason> {
         let ip = packet.at_mut::<I>(L3).ok_or(DropReason::Internal)?;
         ip.forward(self.source, self.destination, addresses);
         leave(packet, self.path)
     }
-}
-
-/// Rewrites the addresses of a fragment without a transport header.
-#[inline(always)]
-pub fn fragment<I: Ip, P: Packet>(
-    packet: &mut P,
-    source: I::Address,
-    destination: I::Address,
-    path: Path,
-) -> Result<Verdict, DropReason> {
-    let ip = packet.at_mut::<I>(L3).ok_or(DropReason::Internal)?;
-    let change = Change::default().address(ip.source(), source).address(ip.destination(), destination);
-    ip.forward(source, destination, change);
-    leave(packet, path)
 }
 
 /// Sets the MAC addresses and says which way the frame leaves.

@@ -77,4 +77,22 @@ pub trait Tables: Sized {
     fn count(&self, counter: &AtomicU64, value: u64) {
         self.store(counter, self.load(counter).wrapping_add(value));
     }
+
+    /// Counts a packet from a client to a backend.
+    #[inline(always)]
+    fn count_in(&self, backend: u32, bytes: u64) -> Option<()> {
+        let counters = self.counters(backend)?;
+        self.count(&counters.packets_in, 1);
+        self.count(&counters.bytes_in, bytes);
+        Some(())
+    }
+
+    /// Counts a packet from a backend to a client.
+    #[inline(always)]
+    fn count_out(&self, backend: u32, bytes: u64) -> Option<()> {
+        let counters = self.counters(backend)?;
+        self.count(&counters.packets_out, 1);
+        self.count(&counters.bytes_out, bytes);
+        Some(())
+    }
 }
