@@ -296,9 +296,8 @@ impl Controller {
             self.publish(&[]);
         }
         match self.dataplane.reconcile() {
-            Ok(0) => {}
-            Ok(foreign) => tracing::warn!("{foreign} map entries were changed by somebody else; repaired"),
-            Err(error) => tracing::error!("the maps could not be compared with the model: {error}"),
+            0 => {}
+            foreign => tracing::warn!("{foreign} map entries were changed by somebody else; repaired"),
         }
     }
 }

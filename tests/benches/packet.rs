@@ -107,7 +107,7 @@ fn measure(lab: &Lab) -> Result<()> {
             least.as_nanos() as f64 / swap.as_nanos() as f64
         );
     }
-    let snapshot = dataplane.snapshot()?;
+    let snapshot = dataplane.snapshot();
     for drop in snapshot.drops.iter().filter(|drop| drop.packets > 0) {
         println!("dropped {}: {}", drop.reason, drop.packets);
     }

@@ -128,7 +128,7 @@ impl Handle {
         let actor = actor.to_owned();
         self.call(move |controller| {
             controller.execute(command, &actor)?;
-            controller.status()
+            Ok(controller.status())
         })
         .await
     }
@@ -197,9 +197,8 @@ impl Handle {
 }
 
 impl Controller {
-    fn status(&self) -> Result<Vec<ServiceStatus>, Refusal> {
-        let snapshot = self.dataplane.snapshot().map_err(super::Error::from)?;
-        Ok(status::of(&self.model, &snapshot, Timestamp::now()))
+    fn status(&self) -> Vec<ServiceStatus> {
+        status::of(&self.model, &self.dataplane.snapshot(), Timestamp::now())
     }
 
     fn checks(&self) -> ChecksStatus {

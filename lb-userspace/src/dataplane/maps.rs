@@ -167,7 +167,10 @@ impl Maps {
                     self.zero_counters(*index);
                 }
                 let info = BackendInfo { name: address::name_bytes(name) };
-                usize::from(self.backend_info.write(*index, &info) | self.backends.write(*index, value))
+                // The packet path writes the MTU too, where it learns of a narrower way: nobody's edit.
+                let differs = Backend { mtu: value.mtu, ..self.backends.read(*index) } != *value;
+                self.backends.write(*index, value);
+                usize::from(self.backend_info.write(*index, &info) | differs)
             }
             Op::SetRing { ring, entries } => self.set_ring(*ring, entries),
             Op::SetService { slot, value, name } => {
@@ -210,6 +213,7 @@ impl Maps {
     }
 
     fn zero_counters(&self, index: u32) {
+        self.loads.write(index, &0);
         for cpu in 0..self.config.cpus {
             for word in self.counters.row(cpu * self.config.backends + index) {
                 word.store(0, Ordering::Relaxed);

@@ -227,11 +227,7 @@ impl Dataplane {
     }
 
     /// Repairs what differs from the last plan applied; returns the foreign entries.
-    ///
-    /// # Errors
-    ///
-    /// None at present; the kernel is not asked.
-    pub fn reconcile(&mut self) -> Result<usize, Error> {
+    pub fn reconcile(&mut self) -> usize {
         let mut foreign: usize = self.placement.expected().iter().map(|op| self.maps.carry_out(op)).sum();
         let services = self.placement.service_slots();
         for (slot, service) in self.maps.services() {
@@ -246,12 +242,14 @@ impl Dataplane {
                 foreign += 1;
             }
         }
-        // Flows that end without a word are not counted by packets.
-        let (_, open) = snapshot::open_flows(&self.maps);
-        for (index, open) in (0..).zip(open) {
-            self.maps.loads.write(index, &open);
+        if self.placement.counts_flows() {
+            // Flows that end without a word are not counted by packets.
+            let (_, open) = snapshot::open_flows(&self.maps);
+            for (index, open) in (0..).zip(open) {
+                self.maps.loads.write(index, &open);
+            }
         }
-        Ok(foreign)
+        foreign
     }
 
     /// Switches the log of dropped packets on or off, by putting a program compiled for it in the place of the running one:
@@ -284,12 +282,9 @@ impl Dataplane {
     }
 
     /// Every counter now.
-    ///
-    /// # Errors
-    ///
-    /// None at present: the maps are memory.
-    pub fn snapshot(&self) -> Result<Snapshot, Error> {
-        Ok(snapshot::take(&self.maps))
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        snapshot::take(&self.maps)
     }
 
     /// Makes places that were given up free, once no packet under way and no flow refers to them.

@@ -149,6 +149,14 @@ impl Placement {
         ops.in_order()
     }
 
+    /// Whether an algorithm goes by open flows.
+    pub(crate) fn counts_flows(&self) -> bool {
+        let plans = self.services.values().filter_map(|placed| placed.plan.as_ref());
+        plans
+            .map(|plan| plan.algorithm)
+            .any(|algorithm| matches!(algorithm, Algorithm::LeastConnections | Algorithm::RandomTwo))
+    }
+
     /// Slots that hold a service.
     pub(crate) fn service_slots(&self) -> BTreeSet<u32> {
         self.services.values().map(|placed| placed.slot).chain(self.addresses.values().copied()).collect()
