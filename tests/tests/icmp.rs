@@ -11,14 +11,16 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 #[test]
 fn a_virtual_address_that_the_front_node_does_not_have_answers_echoes() {
-    for front in [Front::OneLeg, Front::TwoLegs] {
+    // DNAT is another variant of the program, which is loaded when the plan asks for it.
+    for (front, forward) in [(Front::OneLeg, "nat"), (Front::TwoLegs, "nat"), (Front::TwoLegs, "dnat")] {
         test(&Layout { front, ..Layout::default() }, |lab| {
             let _servers = Nginx::start_all(lab)?;
             lab.hide_virtual_address()?;
-            let v6 = Service { name: "web6", ..Service::web(lab, Family::V6) };
-            let _daemon = Daemon::start(lab, &[Service::web(lab, Family::V4), v6])?;
+            let v4 = Service { forward, ..Service::web(lab, Family::V4) };
+            let v6 = Service { name: "web6", forward, ..Service::web(lab, Family::V6) };
+            let _daemon = Daemon::start(lab, &[v4, v6])?;
             for family in [Family::V4, Family::V6] {
-                assert_eq!(lab.client().ping(Lab::VIP.socket(family).ip())?, 5, "{front:?}, {family:?}");
+                assert_eq!(lab.client().ping(Lab::VIP.socket(family).ip())?, 5, "{front:?}, {forward}, {family:?}");
             }
             Ok(())
         });

@@ -174,7 +174,7 @@ impl Dataplane {
             placement,
             adopted,
             ebpf,
-            variant: Variant::default(),
+            variant,
             packet_log: None,
             attached: false,
             keep,
