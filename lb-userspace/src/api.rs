@@ -15,6 +15,7 @@
 //! | DELETE /v1/services/{service}?force=true | | [`StatusDocument`] of those left |
 //! | GET /v1/health | | [`HealthDocument`] |
 //! | POST /v1/services/{service}/backends/{backend}/check | | [`CheckDocument`], after one check that counts for nothing |
+//! | PUT /v1/xdp/log | [`PacketLog`] | [`PacketLogDocument`] |
 //! | GET /v1/config | | [`ConfigDocument`] |
 //! | GET /v1/config/diff | | [`DriftDocument`] |
 //! | POST /v1/config/reload | | [`ReloadDocument`] |
@@ -30,6 +31,8 @@
 //! [`HealthDocument`]: types::HealthDocument
 //! [`CheckDocument`]: types::CheckDocument
 //! [`NewService`]: types::NewService
+//! [`PacketLog`]: types::PacketLog
+//! [`PacketLogDocument`]: types::PacketLogDocument
 //! [`ConfigDocument`]: types::ConfigDocument
 //! [`DriftDocument`]: types::DriftDocument
 //! [`ReloadDocument`]: types::ReloadDocument

@@ -72,7 +72,7 @@ enum Command {
     Config(config::Command),
     /// On a backend: take off the outer headers of services that forward by ipip or gue.
     Decap(decap::Decap),
-    /// Show where the program is attached, or detach it.
+    /// Show where the program is attached, detach it, or have it log what it drops.
     #[command(subcommand)]
     Xdp(xdp::Command),
     /// Look for what would stop this from working here, and say how to put it right.
@@ -113,7 +113,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Health(command) => block_on(command.run(&client, output)),
         Command::Service(command) => block_on(command.run(&client, output)),
         Command::Decap(decap) => decap.run(output),
-        Command::Xdp(command) => command.run(output),
+        Command::Xdp(command) => command.run(&client, output),
         Command::Doctor(doctor) => doctor.run(output),
         Command::Completion(completion) => completion.run(output),
         Command::Man(manual) => manual.run(output),

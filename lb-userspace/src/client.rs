@@ -17,7 +17,8 @@ use tokio::{net::UnixStream, time};
 use crate::{
     api::types::{
         BackendDocument, BackendPatch, BackendsDocument, CheckDocument, ConfigDocument, DriftDocument, ErrorBody,
-        ErrorDocument, EventsDocument, HealthDocument, NewBackend, NewService, ReloadDocument, StatusDocument,
+        ErrorDocument, EventsDocument, HealthDocument, NewBackend, NewService, PacketLog, PacketLogDocument,
+        ReloadDocument, StatusDocument,
     },
     journal::Filter,
 };
@@ -193,6 +194,14 @@ impl Client {
     /// See [`Error`].
     pub async fn reload(&self) -> Result<ReloadDocument, Error> {
         self.ask(Method::POST, "/v1/config/reload", None::<&()>).await
+    }
+
+    /// Whether the program is to log the packets that it drops.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn log_drops(&self, drops: bool) -> Result<PacketLogDocument, Error> {
+        self.ask(Method::PUT, "/v1/xdp/log", Some(&PacketLog { drops })).await
     }
 
     /// Events; with `wait` the answer comes when there is one, or after that many seconds.

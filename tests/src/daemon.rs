@@ -120,7 +120,7 @@ impl Daemon {
     pub fn lb(&self, arguments: &[&str]) -> Result<Outcome> {
         let mut command = self.front.command(lb_binary()?);
         command.args(arguments).env("LB_SOCKET", self.socket());
-        if matches!(arguments.first(), Some(&("stats" | "xdp" | "flow" | "explain"))) {
+        if matches!(arguments, ["stats" | "flow" | "explain", ..] | ["xdp", "status" | "detach", ..]) {
             command.arg("--pin-dir").arg(&self.pin_dir);
         }
         Outcome::of(&mut command)

@@ -4,7 +4,7 @@ use axum::{
     Json, Router,
     extract::{ConnectInfo, DefaultBodyLimit, State, connect_info::Connected},
     http::StatusCode,
-    routing::{get, post},
+    routing::{get, post, put},
     serve::IncomingStream,
 };
 use tokio::net::UnixListener;
@@ -14,8 +14,8 @@ use super::{
     config, events, health, services,
     socket::Socket,
     types::{
-        BackendDocument, BackendPatch, BackendsDocument, ErrorCode, NewBackend, SCHEMA_VERSION, ServiceStatus,
-        StatusDocument,
+        BackendDocument, BackendPatch, BackendsDocument, ErrorCode, NewBackend, PacketLog, PacketLogDocument,
+        SCHEMA_VERSION, ServiceStatus, StatusDocument,
     },
 };
 use crate::{
@@ -57,6 +57,7 @@ fn router(controller: Handle) -> Router {
         .route("/v1/events", get(events::read))
         .route("/v1/health", get(health::list))
         .route("/v1/services/{service}/backends/{backend}/check", post(health::check))
+        .route("/v1/xdp/log", put(xdp_log))
         .route("/v1/config", get(config::show))
         .route("/v1/config/diff", get(config::diff))
         .route("/v1/config/reload", post(config::reload))
@@ -180,6 +181,15 @@ fn backend_of(services: Vec<ServiceStatus>, service: String, name: &str) -> Answ
         Some(backend) => Ok(Json(BackendDocument { schema_version: SCHEMA_VERSION, service, backend })),
         None => Err(model::no_such_backend(&service, name, &names).into()),
     }
+}
+
+async fn xdp_log(
+    State(controller): State<Handle>,
+    ConnectInfo(actor): Caller,
+    Body(log): Body<PacketLog>,
+) -> Answer<PacketLogDocument> {
+    controller.log_drops(log.drops, &actor.0).await?;
+    Ok(Json(PacketLogDocument { schema_version: SCHEMA_VERSION, drops: log.drops }))
 }
 
 #[cfg(test)]

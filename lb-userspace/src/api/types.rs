@@ -261,6 +261,23 @@ pub struct ConfigDocument {
     pub config: Value,
 }
 
+/// Whether the program logs the packets that it drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PacketLog {
+    /// On or off.
+    pub drops: bool,
+}
+
+/// The same as an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PacketLogDocument {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// On or off.
+    pub drops: bool,
+}
+
 /// What a reload did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReloadDocument {

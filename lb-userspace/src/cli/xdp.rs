@@ -1,16 +1,17 @@
-//! `lb xdp`: where the program is attached, and how to be rid of it. Needs no daemon.
+//! `lb xdp`: where the program is attached, and how to be rid of it, which needs no daemon; and what it logs.
 
 use std::path::PathBuf;
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 
 use super::{
-    Pins,
+    Pins, block_on,
     output::{Output, word},
 };
 use crate::{
     api::types::SCHEMA_VERSION,
+    client::Client,
     dataplane::{self, XdpMode},
 };
 
@@ -26,6 +27,17 @@ pub(super) enum Command {
         #[command(flatten)]
         pins: Pins,
     },
+    /// Have the daemon log each packet that is dropped, with the reason, until it is switched off or the daemon starts anew.
+    Log {
+        /// On or off.
+        switch: Switch,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Switch {
+    On,
+    Off,
 }
 
 /// What `lb xdp status -o json` prints.
@@ -51,10 +63,17 @@ struct Detached {
 }
 
 impl Command {
-    pub(super) fn run(self, output: Output) -> anyhow::Result<()> {
+    pub(super) fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
         match self {
             Self::Status { pins } => status(pins.directory()?, output),
             Self::Detach { pins } => detach(pins.directory()?, output),
+            Self::Log { switch } => {
+                let done = block_on(async { Ok(client.log_drops(matches!(switch, Switch::On)).await?) })?;
+                output.print(&done, |done| {
+                    let state = if done.drops { "in the log of the daemon" } else { "not logged" };
+                    format!("dropped packets are {state}")
+                })
+            }
         }
     }
 }

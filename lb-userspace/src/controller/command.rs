@@ -142,6 +142,20 @@ impl Handle {
         self.call(move |controller| controller.reload(&actor)).await
     }
 
+    /// Has dropped packets logged from now on, or no more, in the name of `actor`.
+    ///
+    /// # Errors
+    /// When the kernel refuses the program that does it; then the old one goes on.
+    pub async fn log_drops(&self, on: bool, actor: &str) -> Result<(), Refusal> {
+        let actor = actor.to_owned();
+        self.call(move |controller| {
+            controller.dataplane.log_drops(on).map_err(super::Error::from)?;
+            tracing::info!("dropped packets are {} by {actor}", if on { "logged" } else { "logged no more" });
+            Ok(())
+        })
+        .await
+    }
+
     /// What the daemon runs with.
     ///
     /// # Errors
