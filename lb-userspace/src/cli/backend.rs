@@ -26,6 +26,19 @@ const FIRST_PROGRESS: Duration = Duration::from_secs(1);
 /// How often it gets some where they stay.
 const PROGRESS: Duration = Duration::from_secs(5);
 
+/// Why, and for how long, a backend is to be out of rotation.
+#[derive(Debug, Args)]
+pub(super) struct Absence {
+    /// Why, for whoever looks at the status.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Enable it again by itself after that long, say 30m.
+    #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    period: Option<Duration>,
+    #[command(flatten)]
+    consent: Consent,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// List the backends of a service, or of all.
@@ -87,14 +100,8 @@ pub(super) enum Command {
         /// How long to wait.
         #[arg(long, value_name = "DURATION", requires = "wait", default_value = "5m", value_parser = humantime::parse_duration)]
         timeout: Duration,
-        /// Why, for whoever looks at the status.
-        #[arg(long, value_name = "TEXT")]
-        reason: Option<String>,
-        /// Enable it again by itself after that long, say 30m.
-        #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
-        period: Option<Duration>,
         #[command(flatten)]
-        consent: Consent,
+        absence: Absence,
     },
     /// Have a backend serve again.
     Enable {
@@ -107,14 +114,8 @@ pub(super) enum Command {
         /// The backend.
         #[arg(add = completion::backends())]
         backend: Name,
-        /// Why, for whoever looks at the status.
-        #[arg(long, value_name = "TEXT")]
-        reason: Option<String>,
-        /// Enable it again by itself after that long, say 30m.
-        #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
-        period: Option<Duration>,
         #[command(flatten)]
-        consent: Consent,
+        absence: Absence,
     },
 }
 
@@ -164,8 +165,8 @@ impl Command {
                 let patch = BackendPatch { weight: Some(weight), ..BackendPatch::default() };
                 change(client, output, &backend, &patch, consent).await
             }
-            Self::Drain { backend, wait, timeout, reason, period, consent } => {
-                let patch = out(Admin::Draining, reason, period)?;
+            Self::Drain { backend, wait, timeout, absence } => {
+                let (patch, consent) = absence.of(Admin::Draining)?;
                 if !wait {
                     return change(client, output, &backend, &patch, consent).await;
                 }
@@ -176,18 +177,21 @@ impl Command {
                 let patch = BackendPatch { admin: Some(Admin::Enabled), ..BackendPatch::default() };
                 change(client, output, &backend, &patch, Consent { yes: false }).await
             }
-            Self::Disable { backend, reason, period, consent } => {
-                let patch = out(Admin::Disabled, reason, period)?;
+            Self::Disable { backend, absence } => {
+                let (patch, consent) = absence.of(Admin::Disabled)?;
                 change(client, output, &backend, &patch, consent).await
             }
         }
     }
 }
 
-/// Out of service, perhaps for a while only.
-fn out(admin: Admin, reason: Option<String>, period: Option<Duration>) -> anyhow::Result<BackendPatch> {
-    let until = period.map(|period| Timestamp::now().checked_add(period)).transpose()?;
-    Ok(BackendPatch { admin: Some(admin), until, reason, ..BackendPatch::default() })
+impl Absence {
+    /// The change that takes a backend out of rotation, and whether it is insisted on.
+    fn of(self, admin: Admin) -> anyhow::Result<(BackendPatch, Consent)> {
+        let Self { reason, period, consent } = self;
+        let until = period.map(|period| Timestamp::now().checked_add(period)).transpose()?;
+        Ok((BackendPatch { admin: Some(admin), until, reason, ..BackendPatch::default() }, consent))
+    }
 }
 
 /// The backends of every service: what `lb backend list -o json` prints without a service.

@@ -22,10 +22,10 @@ use crate::{
 )]
 pub(super) struct Explain {
     /// The client's address and port.
-    #[arg(value_name = "SRC:PORT")]
+    #[arg(value_name = "SRC:PORT", value_parser = end)]
     source: SocketAddr,
     /// The service's address and port.
-    #[arg(value_name = "DST:PORT")]
+    #[arg(value_name = "DST:PORT", value_parser = end)]
     destination: SocketAddr,
     /// The transport protocol.
     #[arg(long, value_enum, default_value_t)]
@@ -55,6 +55,11 @@ struct Explained {
     /// Why it would not be forwarded, as the counters of `lb stats` name it.
     drop: Option<&'static str>,
     text: String,
+}
+
+/// An end of a connection, or what one looks like.
+fn end(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write an address and a port, as in 192.0.2.1:40000 or [2001:db8::1]:40000".into())
 }
 
 impl Explain {

@@ -37,6 +37,12 @@ pub enum Error {
         /// The directory.
         pin_dir: PathBuf,
     },
+    /// What is to be removed is in use.
+    #[error("a daemon is using {}; stop it first, then remove what it leaves", .pin_dir.display())]
+    InUse {
+        /// The directory.
+        pin_dir: PathBuf,
+    },
     /// The pinned maps are of another version.
     #[error(
         "the maps in {} have layout version {found}, this lb has {ours}; `lb xdp detach` removes them, and the flows in \
