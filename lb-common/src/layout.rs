@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Version of this layout, kept in the map `META`.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Bytes for a name, the terminating zero included.
 pub const NAME_SIZE: usize = 64;
