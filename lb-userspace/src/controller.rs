@@ -27,7 +27,7 @@ use crate::{
     config::{self, Config},
     dataplane::{self, Dataplane},
     journal::Journal,
-    model::{Change, Event, Model, What},
+    model::{Change, Derived, Event, Model, What},
     nexthop, notify,
     probe::{self, Probes},
     state::{self, StateFile},
@@ -58,6 +58,7 @@ pub enum Error {
 pub struct Controller {
     config: Config,
     model: Model,
+    derived: Derived,
     dataplane: Dataplane,
     state: StateFile,
     journal: Journal,
@@ -104,6 +105,7 @@ impl Controller {
         let mut controller = Self {
             config,
             model,
+            derived: Derived::default(),
             dataplane,
             state,
             journal: journal.clone(),
@@ -178,7 +180,7 @@ impl Controller {
 
     /// Starts the checks and waits until each backend has been checked once. Their timeouts bound that.
     async fn first_checks(&mut self) {
-        self.probes.follow(&self.model);
+        self.probes.follow(&Model::default(), &self.model);
         let mut pending: HashSet<Arc<probe::Key>> = self.probes.keys().cloned().collect();
         while !pending.is_empty() {
             tokio::select! {
@@ -193,7 +195,7 @@ impl Controller {
 
     fn attach(&mut self) -> Result<(), Error> {
         self.model.start_at_once();
-        self.dataplane.apply(&self.model.plan(Timestamp::now()))?;
+        self.dataplane.apply(&self.derived.plan(&self.model, Timestamp::now()))?;
         for attachment in self.dataplane.attach()? {
             report::attached(&attachment);
         }
@@ -238,7 +240,7 @@ impl Controller {
         if events.is_empty() {
             return;
         }
-        if let Err(error) = self.state.save(&self.model.overrides()) {
+        if let Err(error) = self.state.save(&self.derived.overrides(&self.model)) {
             tracing::error!("{error}");
         }
     }
@@ -249,7 +251,7 @@ impl Controller {
         if !self.attached {
             return;
         }
-        let applied = self.dataplane.apply(&self.model.plan(Timestamp::now()));
+        let applied = self.dataplane.apply(&self.derived.plan(&self.model, Timestamp::now()));
         self.behind = applied.is_err();
         if let Err(error) = applied {
             tracing::error!("the maps could not be updated, trying again in {RECONCILE:?}: {error}");
@@ -270,24 +272,21 @@ impl Controller {
 
     /// Replaces the model, if that can be stored and applied; otherwise all stays as it is.
     fn replace(&mut self, mut next: Model, change: &Change) -> Result<(), Error> {
-        next.resolve(&self.routes, change.at);
+        next.resolve_since(&self.model, &self.routes, change.at);
         next.start_slowly_since(&self.model, change.at);
-        self.state.save(&next.overrides())?;
-        if let Err(error) = self.dataplane.apply(&next.plan(change.at)) {
-            self.state.save(&self.model.overrides())?;
+        self.state.save(&self.derived.overrides(&next))?;
+        if let Err(error) = self.dataplane.apply(&self.derived.plan(&next, change.at)) {
+            self.state.save(&self.derived.overrides(&self.model))?;
             self.behind = true;
             return Err(error.into());
         }
         let events = self.model.changes_to(&next, change);
-        self.model = next;
+        let before = std::mem::replace(&mut self.model, next);
         self.note(&events);
-        self.probes.follow(&self.model);
-        self.addresses.send_if_modified(|addresses| {
-            let wanted = self.model.addresses();
-            let differs = *addresses != wanted;
-            *addresses = wanted;
-            differs
-        });
+        self.probes.follow(&before, &self.model);
+        if self.model.reaches_others_than(&before) {
+            self.addresses.send_replace(self.model.addresses());
+        }
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 //! Whether a backend is in rotation is computed from its separate causes and stored nowhere.
 
 mod backend;
+mod derived;
 mod edit;
 mod edit_checks;
 mod edit_service;
@@ -14,11 +15,14 @@ mod rotation;
 mod share;
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 pub use backend::{Admin, Agent, AgentMode, Backend, Change, Checked, Held, Passive, Standing, Wish};
+pub use derived::Derived;
 pub use edit::{AdminChange, Rejection, entry, no_such_backend, no_such_service};
 pub use event::{Event, What};
 use jiff::Timestamp;
@@ -28,14 +32,14 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config,
     health::{Health, Thresholds},
-    plan::{NextHop, Plan, ServicePlan},
+    plan::{NextHop, Plan},
 };
 
 /// Every service.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
-    /// By name.
-    pub services: BTreeMap<String, Service>,
+    /// By name. Models share what is the same in both, so that a change costs what it changes, not what there is.
+    pub services: BTreeMap<String, Arc<Service>>,
     /// What the file says of services that were removed at run time.
     removed: BTreeMap<String, config::Service>,
 }
@@ -63,6 +67,9 @@ pub enum Verdict {
     Down,
 }
 
+/// What a service was, and what it is.
+pub type Difference<'a> = (Option<&'a Arc<Service>>, Option<&'a Arc<Service>>);
+
 impl Model {
     /// The services of the file, with the changes that were made at run time.
     pub fn new(services: &[config::Service], overrides: &Overrides, now: Timestamp) -> Self {
@@ -77,7 +84,7 @@ impl Model {
                 backend.paused = change.and_then(|change| change.paused.clone());
                 backend
             });
-            (spec.name.clone(), Service { file, backends: backends.collect(), spec })
+            (spec.name.clone(), Arc::new(Service { file, backends: backends.collect(), spec }))
         });
         Self { services: services.collect(), removed }
     }
@@ -88,7 +95,7 @@ impl Model {
         for (name, service) in &mut next.services {
             let Some(known) = self.services.get(name) else { continue };
             let same_kind = service.is_checked() == known.is_checked();
-            for backend in &mut service.backends {
+            for backend in &mut Arc::make_mut(service).backends {
                 let Some(known) = known.backends.iter().find(|known| known.is(&backend.name, backend.address)) else {
                     continue;
                 };
@@ -100,7 +107,7 @@ impl Model {
 
     /// Takes over what the maps remember of a backend's health. A backend that is not checked stays up.
     pub fn adopt(&mut self, service: &str, backend: &str, address: SocketAddr, healthy: bool, now: Timestamp) {
-        let Some(service) = self.services.get_mut(service) else { return };
+        let Some(service) = self.services.get_mut(service).map(Arc::make_mut) else { return };
         if service.spec.health.probe == config::Probe::None {
             return;
         }
@@ -117,7 +124,7 @@ impl Model {
         result: &Result<String, String>,
         now: Timestamp,
     ) -> Vec<Event> {
-        let Some(service) = self.services.get_mut(service) else { return Vec::new() };
+        let Some(service) = self.services.get_mut(service).map(Arc::make_mut) else { return Vec::new() };
         let thresholds = Thresholds { rise: service.spec.health.rise, fall: service.spec.health.fall };
         let Some(index) = service.backends.iter().position(|known| known.name == backend) else { return Vec::new() };
         if !service.backends[index].health.flips(result.is_ok(), thresholds) {
@@ -133,28 +140,32 @@ impl Model {
         let Some(service) = self.services.get_mut(service) else { return Vec::new() };
         let news = |known: &Backend| known.name == backend && known.is_news(said);
         let Some(index) = service.backends.iter().position(news) else { return Vec::new() };
-        service.change(now, |service| service.backends[index].hear(said, now))
+        Arc::make_mut(service).change(now, |service| service.backends[index].hear(said, now))
     }
 
     /// Takes the ways to the backends; an address that is missing keeps the way it had.
     pub fn resolve(&mut self, routes: &HashMap<IpAddr, Result<NextHop, String>>, now: Timestamp) -> Vec<Event> {
-        let mut events = Vec::new();
-        for service in self.services.values_mut() {
-            events.extend(service.change(now, |service| {
-                for backend in &mut service.backends {
-                    if let Some(route) = routes.get(&backend.address.ip()) {
-                        backend.resolve(route, now);
-                    }
-                }
-            }));
-        }
-        events
+        self.services.values_mut().flat_map(|service| resolve(service, routes, now)).collect()
+    }
+
+    /// The same for the services that differ from those of `before`.
+    pub fn resolve_since(
+        &mut self,
+        before: &Self,
+        routes: &HashMap<IpAddr, Result<NextHop, String>>,
+        now: Timestamp,
+    ) -> Vec<Event> {
+        let differ = self.since(before).into_iter().filter_map(|(_, service)| Some(service?.spec.name.clone()));
+        let differ: Vec<String> = differ.collect();
+        let service = |name| self.services.get_mut(&name).map(|service| resolve(service, routes, now));
+        differ.into_iter().filter_map(service).flatten().collect()
     }
 
     /// Lets time pass: what was wanted until a time ends then.
     pub fn tick(&mut self, now: Timestamp) -> Vec<Event> {
         let mut events = Vec::new();
-        for service in self.services.values_mut() {
+        for service in self.services.values_mut().filter(|service| service.is_growing() || service.is_due(now)) {
+            let service = Arc::make_mut(service);
             service.end_slow_starts(now);
             if !service.is_due(now) {
                 continue;
@@ -170,45 +181,68 @@ impl Model {
 
     /// The addresses that a way is needed to.
     pub fn addresses(&self) -> BTreeSet<IpAddr> {
-        self.services.values().flat_map(|service| &service.backends).map(|backend| backend.address.ip()).collect()
+        self.services.values().flat_map(|service| service.addresses()).collect()
+    }
+
+    /// Whether a way is needed to other addresses than before.
+    pub fn reaches_others_than(&self, before: &Self) -> bool {
+        let addresses =
+            |service: Option<&Arc<Service>>| service.map_or(Vec::new(), |service| service.addresses().collect());
+        self.since(before).into_iter().any(|(known, service)| addresses(known) != addresses(service))
     }
 
     /// Whether a share still grows.
     pub fn is_growing(&self) -> bool {
-        self.services.values().any(Service::is_growing)
+        self.services.values().any(|service| service.is_growing())
     }
 
     /// Gives what serves its whole share: nothing served before it.
     pub fn start_at_once(&mut self) {
-        let backends = self.services.values_mut().flat_map(|service| &mut service.backends);
-        backends.for_each(|backend| backend.joined = None);
+        for service in self.services.values_mut().filter(|service| service.is_growing()) {
+            Arc::make_mut(service).backends.iter_mut().for_each(|backend| backend.joined = None);
+        }
     }
 
     /// Lets what joined since then grow slowly to its share.
     pub fn start_slowly_since(&mut self, before: &Self, now: Timestamp) {
-        for (name, service) in &mut self.services {
-            if let Some(known) = before.services.get(name) {
-                service.start_slowly(&known.moment(), now);
+        let moment = |(known, service): Difference<'_>| Some((service?.spec.name.clone(), known?.moment()));
+        let differ: Vec<_> = self.since(before).into_iter().filter_map(moment).collect();
+        for (name, moment) in differ {
+            if let Some(service) = self.services.get_mut(&name) {
+                Arc::make_mut(service).start_slowly(&moment, now);
             }
         }
     }
 
     /// The services as they would stand in a file.
     pub fn as_config(&self) -> Vec<config::Service> {
-        self.services.values().map(Service::as_config).collect()
+        self.services.values().map(|service| service.as_config()).collect()
     }
 
     /// What the packet path should do.
     pub fn plan(&self, now: Timestamp) -> Plan {
-        let services = self.services.values().map(|service| ServicePlan {
-            name: service.spec.name.clone(),
-            listen: service.spec.listen,
-            protocol: service.spec.protocol,
-            algorithm: service.spec.algorithm,
-            forward: service.spec.forward,
-            backends: service.plan(now),
-        });
-        Plan { services: services.collect() }
+        self.services.values().map(|service| service.plan(now)).collect()
+    }
+
+    /// The services that differ from those of `before`, each beside what had its name: new ones had nothing, those that
+    /// are gone have become nothing.
+    pub fn since<'a>(&'a self, before: &'a Self) -> Vec<Difference<'a>> {
+        let (mut old, mut new) = (before.services.iter().peekable(), self.services.iter().peekable());
+        let mut differ = Vec::new();
+        loop {
+            let order = match (old.peek(), new.peek()) {
+                (None, None) => return differ,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some((known, _)), Some((name, _))) => known.cmp(name),
+            };
+            let known = if order.is_le() { old.next() } else { None }.map(|(_, service)| service);
+            let service = if order.is_ge() { new.next() } else { None }.map(|(_, service)| service);
+            match (known, service) {
+                (Some(known), Some(service)) if Arc::ptr_eq(known, service) => {}
+                pair => differ.push(pair),
+            }
+        }
     }
 }
 
@@ -217,6 +251,10 @@ impl Service {
     pub fn as_config(&self) -> config::Service {
         let backends = self.backends.iter().map(Backend::as_config).collect();
         config::Service { backends, ..self.spec.clone() }
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.backends.iter().map(|backend| backend.address.ip())
     }
 
     fn is_checked(&self) -> bool {
@@ -234,6 +272,25 @@ impl Service {
         self.start_slowly(&before, now);
         self.changes_since(&before, &Change::new(now, "lb", "changed"))
     }
+}
+
+/// Takes the ways to the backends of a service, if there is any news.
+fn resolve(
+    service: &mut Arc<Service>,
+    routes: &HashMap<IpAddr, Result<NextHop, String>>,
+    now: Timestamp,
+) -> Vec<Event> {
+    let news = |backend: &Backend| routes.get(&backend.address.ip()).is_some_and(|route| *route != backend.route.value);
+    if !service.backends.iter().any(news) {
+        return Vec::new();
+    }
+    Arc::make_mut(service).change(now, |service| {
+        for backend in &mut service.backends {
+            if let Some(route) = routes.get(&backend.address.ip()) {
+                backend.resolve(route, now);
+            }
+        }
+    })
 }
 
 impl Verdict {

@@ -3,15 +3,25 @@
 //! A plan knows neither map indexes nor hashes nor table layouts; [`crate::dataplane`] turns it into map contents.
 //! It is a value: two plans compare equal when the same packets would go the same ways.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
 /// Everything that is balanced, ordered by service name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// The services; names are unique, and so are `(listen, protocol)` pairs.
-    pub services: Vec<ServicePlan>,
+    /// The services; names are unique, and so are `(listen, protocol)` pairs. A plan shares what is the same with the one
+    /// before it.
+    pub services: Vec<Arc<ServicePlan>>,
+}
+
+impl FromIterator<ServicePlan> for Plan {
+    fn from_iter<I: IntoIterator<Item = ServicePlan>>(services: I) -> Self {
+        Self { services: services.into_iter().map(Arc::new).collect() }
+    }
 }
 
 /// One virtual address and where its flows go.

@@ -88,24 +88,31 @@ impl Probes {
         Self { running: HashMap::new(), generations: 0, restarted: 0, tls: tls::Settings::default(), reports }
     }
 
-    /// Checks the backends of the model and no others. What is checked in the same way already goes on undisturbed,
-    /// what is new is checked at once.
-    pub fn follow(&mut self, model: &Model) {
+    /// Checks the backends of the model and no others; those of `before` are checked. What is checked in the same way
+    /// already goes on undisturbed, what is new is checked at once.
+    pub fn follow(&mut self, before: &Model, model: &Model) {
+        let mut known: Vec<Key> = Vec::new();
         let mut wanted: HashMap<Key, (Target, Machine)> = HashMap::new();
-        for (name, service) in &model.services {
-            for backend in service.backends.iter().filter(|backend| backend.paused.is_none()) {
-                if let Some(target) = self.target(service, backend) {
-                    wanted.insert((name.clone(), backend.name.clone()), (target, backend.health));
+        for (was, is) in model.since(before) {
+            known.extend(
+                was.into_iter().flat_map(|service| service.backends.iter().map(|backend| key(service, backend))),
+            );
+            for (service, backend) in is.into_iter().flat_map(|is| is.backends.iter().map(move |backend| (is, backend)))
+            {
+                if let Some(target) = self.target(service, backend).filter(|_| backend.paused.is_none()) {
+                    wanted.insert(key(service, backend), (target, backend.health));
                 }
             }
         }
-        self.running.retain(|key, running| {
-            let stays = wanted.get(&**key).is_some_and(|(target, _)| target.is_like(&running.target));
-            if !stays {
+        for key in known {
+            let is_like =
+                |running: &Running| wanted.get(&key).is_some_and(|(target, _)| target.is_like(&running.target));
+            if self.running.get(&key).is_some_and(|running| !is_like(running))
+                && let Some(running) = self.running.remove(&key)
+            {
                 running.task.abort();
             }
-            stays
-        });
+        }
         for (key, (target, health)) in wanted {
             if !self.running.contains_key(&key) {
                 self.start(Arc::new(key), target, health);
@@ -220,6 +227,10 @@ impl Repeat {
             time::sleep_until(started + pause).await;
         }
     }
+}
+
+fn key(service: &Service, backend: &Backend) -> Key {
+    (service.spec.name.clone(), backend.name.clone())
 }
 
 /// An interval, longer or shorter by up to so many percent.

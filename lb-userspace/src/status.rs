@@ -19,7 +19,7 @@ pub fn of(model: &Model, snapshot: &Snapshot, now: Timestamp) -> Vec<ServiceStat
         let known = counters.get(service.spec.name.as_str()).copied().unwrap_or_default();
         of_service(service, known, now)
     };
-    model.services.values().map(status).collect()
+    model.services.values().map(|service| status(service)).collect()
 }
 
 fn of_service(service: &Service, counters: &[BackendCounters], now: Timestamp) -> ServiceStatus {

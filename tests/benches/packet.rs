@@ -214,5 +214,5 @@ fn plan(ifindex: u32) -> Plan {
         forward: Forward::Nat,
         backends: (1..=BACKENDS).map(|host| backend(v6, host)).collect(),
     };
-    Plan { services: vec![service("v4", "203.0.113.10:80", false), service("v6", "[2001:db8:f::10]:80", true)] }
+    [service("v4", "203.0.113.10:80", false), service("v6", "[2001:db8:f::10]:80", true)].into_iter().collect()
 }

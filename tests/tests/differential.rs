@@ -233,28 +233,28 @@ fn plan([client_side, backend_side]: [u32; 2]) -> Plan {
     use Algorithm::{LeastConnections, Maglev, RoundRobin, SourceHash};
     use Protocol::{Tcp, Udp};
     let empty = ServicePlan { backends: vec![], ..service("203.0.113.11:80", Tcp, RoundRobin, Forward::Nat, 4) };
-    Plan {
-        services: vec![
-            empty,
-            service("203.0.113.10:80", Tcp, RoundRobin, Forward::Nat, 4),
-            service("203.0.113.10:81", Tcp, LeastConnections, Forward::Nat, 4),
-            service("203.0.113.10:53", Udp, SourceHash, Forward::Nat, 4),
-            service("203.0.113.10:82", Tcp, Maglev, Forward::Dnat, 4),
-            service("203.0.113.10:54", Udp, RoundRobin, Forward::Dnat, 4),
-            service("203.0.113.10:83", Tcp, Maglev, Forward::L2, 4),
-            service("203.0.113.10:84", Tcp, RoundRobin, Forward::Ipip, 4),
-            service("203.0.113.10:85", Tcp, SourceHash, Forward::Gue, 4),
-            service("203.0.113.10:86", Tcp, RoundRobin, Forward::Ipip, 6),
-            service("203.0.113.10:55", Udp, RoundRobin, Forward::Gue, 6),
-            service("[2001:db8:f::10]:80", Tcp, RoundRobin, Forward::Nat, 6),
-            service("[2001:db8:f::10]:81", Tcp, Maglev, Forward::Nat, 6),
-            service("[2001:db8:f::10]:53", Udp, RoundRobin, Forward::Nat, 6),
-            service("[2001:db8:f::10]:82", Tcp, RoundRobin, Forward::Dnat, 6),
-            service("[2001:db8:f::10]:83", Tcp, RoundRobin, Forward::L2, 6),
-            service("[2001:db8:f::10]:84", Tcp, Maglev, Forward::Ipip, 6),
-            service("[2001:db8:f::10]:85", Tcp, RoundRobin, Forward::Gue, 4),
-        ],
-    }
+    [
+        empty,
+        service("203.0.113.10:80", Tcp, RoundRobin, Forward::Nat, 4),
+        service("203.0.113.10:81", Tcp, LeastConnections, Forward::Nat, 4),
+        service("203.0.113.10:53", Udp, SourceHash, Forward::Nat, 4),
+        service("203.0.113.10:82", Tcp, Maglev, Forward::Dnat, 4),
+        service("203.0.113.10:54", Udp, RoundRobin, Forward::Dnat, 4),
+        service("203.0.113.10:83", Tcp, Maglev, Forward::L2, 4),
+        service("203.0.113.10:84", Tcp, RoundRobin, Forward::Ipip, 4),
+        service("203.0.113.10:85", Tcp, SourceHash, Forward::Gue, 4),
+        service("203.0.113.10:86", Tcp, RoundRobin, Forward::Ipip, 6),
+        service("203.0.113.10:55", Udp, RoundRobin, Forward::Gue, 6),
+        service("[2001:db8:f::10]:80", Tcp, RoundRobin, Forward::Nat, 6),
+        service("[2001:db8:f::10]:81", Tcp, Maglev, Forward::Nat, 6),
+        service("[2001:db8:f::10]:53", Udp, RoundRobin, Forward::Nat, 6),
+        service("[2001:db8:f::10]:82", Tcp, RoundRobin, Forward::Dnat, 6),
+        service("[2001:db8:f::10]:83", Tcp, RoundRobin, Forward::L2, 6),
+        service("[2001:db8:f::10]:84", Tcp, Maglev, Forward::Ipip, 6),
+        service("[2001:db8:f::10]:85", Tcp, RoundRobin, Forward::Gue, 4),
+    ]
+    .into_iter()
+    .collect()
 }
 
 /// Ports at the virtual addresses where there is a service of either protocol; and one where there is none.

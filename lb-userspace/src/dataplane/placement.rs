@@ -53,13 +53,15 @@ pub(crate) struct Placement {
     slots: BTreeMap<u32, (Option<Key>, u8)>,
     backends: Space,
     rings: Space,
+    /// The last plan: what is the same in the next one stays where it is.
+    plan: Plan,
 }
 
 #[derive(Clone, Debug)]
 struct Placed {
     slot: u32,
     /// What it was placed for; none after adoption.
-    plan: Option<ServicePlan>,
+    plan: Option<Arc<ServicePlan>>,
     ring: Ring,
     entries: Arc<[u32]>,
     backends: BTreeMap<SocketAddr, (u32, layout::Backend)>,
@@ -74,6 +76,7 @@ impl Placement {
             slots: BTreeMap::new(),
             backends: Space::new(config.backends),
             rings: Space::new(config.rings),
+            plan: Plan::default(),
             config,
         }
     }
@@ -113,20 +116,37 @@ impl Placement {
 
     /// The changes that make the maps say what the plan says. After an error nothing has changed.
     pub(crate) fn change(&mut self, plan: &Plan) -> Result<Vec<Op>, Full> {
+        let differ = |(old, new): (&Arc<ServicePlan>, &Arc<ServicePlan>)| !Arc::ptr_eq(old, new);
+        let pairs = || self.plan.services.iter().zip(&plan.services);
+        let one_for_one = self.plan.services.len() == plan.services.len()
+            && pairs().filter(|pair| differ(*pair)).all(|(old, new)| key(old) == key(new));
+        let changed: Vec<&Arc<ServicePlan>> = if one_for_one {
+            pairs().filter(|pair| differ(*pair)).map(|(_, new)| new).collect()
+        } else {
+            plan.services.iter().collect()
+        };
+        if one_for_one && changed.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut next = self.clone();
         let mut ops = Ops::default();
-        let planned: BTreeSet<Key> = plan.services.iter().map(key).collect();
-        let gone: Vec<Key> = next.services.keys().filter(|key| !planned.contains(key)).copied().collect();
-        for key in gone {
-            next.remove(key, &mut ops);
+        if !one_for_one {
+            let planned: BTreeSet<Key> = plan.services.iter().map(|service| key(service)).collect();
+            let gone: Vec<Key> = next.services.keys().filter(|key| !planned.contains(key)).copied().collect();
+            for key in gone {
+                next.remove(key, &mut ops);
+            }
         }
-        for service in &plan.services {
+        for service in changed {
             let key = key(service);
             if next.services.get(&key).is_none_or(|placed| placed.plan.as_ref() != Some(service)) {
                 next.place(key, service, &mut ops)?;
             }
         }
-        next.announce(plan, &mut ops)?;
+        if !one_for_one {
+            next.announce(plan, &mut ops)?;
+        }
+        next.plan = plan.clone();
         *self = next;
         Ok(ops.in_order())
     }
@@ -220,7 +240,7 @@ impl Placement {
         self.rings.give(placed.ring.base, placed.ring.length);
     }
 
-    fn place(&mut self, key: Key, plan: &ServicePlan, ops: &mut Ops) -> Result<(), Full> {
+    fn place(&mut self, key: Key, plan: &Arc<ServicePlan>, ops: &mut Ops) -> Result<(), Full> {
         let old = self.services.get(&key).cloned();
         let slot = match &old {
             Some(old) => old.slot,
@@ -256,7 +276,7 @@ impl Placement {
                 ring
             }
         };
-        let placed = Placed { slot, plan: Some(plan.clone()), ring, entries, backends };
+        let placed = Placed { slot, plan: Some(Arc::clone(plan)), ring, entries, backends };
         self.set_service(&placed, plan, ops);
         self.services.insert(key, Arc::new(placed));
         Ok(())

@@ -1,6 +1,6 @@
 //! What an operator may change at run time, and what is refused.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -135,7 +135,7 @@ impl Model {
 
     pub(super) fn service_mut(&mut self, name: &str) -> Result<&mut Service, Rejection> {
         if self.services.contains_key(name) {
-            return Ok(self.services.get_mut(name).expect("it contains the key"));
+            return Ok(Arc::make_mut(self.services.get_mut(name).expect("it contains the key")));
         }
         let known: Vec<String> = self.services.keys().cloned().collect();
         Err(no_such_service(name, &known))

@@ -1,5 +1,7 @@
 //! What an operator may change of services at run time.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -38,7 +40,7 @@ impl Model {
             backends: backends.collect(),
             spec: config::Service { backends: Vec::new(), ..spec.clone() },
         };
-        self.services.insert(name.to_owned(), service);
+        self.services.insert(name.to_owned(), Arc::new(service));
         Ok(())
     }
 
@@ -87,7 +89,7 @@ impl Model {
             );
             return Err(Rejection::Refused(message));
         }
-        if let Some(file) = self.services.remove(name).and_then(|service| service.file) {
+        if let Some(file) = self.services.remove(name).and_then(|service| service.file.clone()) {
             self.removed.insert(name.to_owned(), file);
         }
         Ok(())

@@ -126,12 +126,15 @@ impl Model {
     /// What is different in `next`; `change` is the cause of whatever does not carry one of its own.
     pub fn changes_to(&self, next: &Self, change: &Change) -> Vec<Event> {
         let mut events = Vec::new();
-        let gone = self.services.values().filter(|service| !next.services.contains_key(&service.spec.name));
-        for service in gone {
-            events.push(service.event(What::Service, None, "present", "absent", change));
+        let differ = next.since(self);
+        for (known, service) in &differ {
+            if let (Some(gone), None) = (known, service) {
+                events.push(gone.event(What::Service, None, "present", "absent", change));
+            }
         }
-        for service in next.services.values() {
-            let before = match self.services.get(&service.spec.name) {
+        for (known, service) in differ {
+            let Some(service) = service else { continue };
+            let before = match known {
                 Some(known) => known.moment(),
                 None => {
                     events.push(service.event(What::Service, None, "absent", "present", change));

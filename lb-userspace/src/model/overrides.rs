@@ -74,28 +74,50 @@ impl From<&config::Backend> for Entry {
     }
 }
 
+/// What was changed of one service.
+#[derive(Debug)]
+pub(super) struct Changes {
+    backends: BTreeMap<String, Override>,
+    settings: Option<SettingsOverride>,
+}
+
 impl Model {
     /// What was changed at run time.
     pub fn overrides(&self) -> Overrides {
-        let changed = self.services.values().map(|service| (service.spec.name.clone(), service.overrides()));
-        let services = changed.filter(|(_, changes)| !changes.is_empty()).collect();
+        let changes: Vec<Changes> = self.services.values().map(|service| service.run_time_changes()).collect();
+        self.overrides_of(self.services.keys().zip(&changes))
+    }
+
+    /// The changes of each service, and the services that are gone.
+    pub(super) fn overrides_of<'a>(&self, changed: impl Iterator<Item = (&'a String, &'a Changes)>) -> Overrides {
         let removed = self
             .removed
             .iter()
             .map(|(name, file)| (name.clone(), SettingsOverride { file: Some(document::whole(file)), service: None }));
-        let settings = self.services.values().filter_map(|service| {
-            let change = SettingsOverride {
-                file: service.file.as_ref().map(document::settings),
-                service: Some(document::settings(&service.spec)),
-            };
-            (change.file != change.service).then(|| (service.spec.name.clone(), change))
-        });
-        Overrides { services, settings: settings.chain(removed).collect() }
+        let mut overrides = Overrides { services: BTreeMap::new(), settings: removed.collect() };
+        for (name, changes) in changed {
+            if !changes.backends.is_empty() {
+                overrides.services.insert(name.clone(), changes.backends.clone());
+            }
+            if let Some(settings) = &changes.settings {
+                overrides.settings.insert(name.clone(), settings.clone());
+            }
+        }
+        overrides
     }
 }
 
 impl Service {
-    fn overrides(&self) -> BTreeMap<String, Override> {
+    pub(super) fn run_time_changes(&self) -> Changes {
+        let settings = SettingsOverride {
+            file: self.file.as_ref().map(document::settings),
+            service: Some(document::settings(&self.spec)),
+        };
+        let settings = (settings.file != settings.service).then_some(settings);
+        Changes { backends: self.backend_changes(), settings }
+    }
+
+    fn backend_changes(&self) -> BTreeMap<String, Override> {
         let mut changes = BTreeMap::new();
         for backend in self.file.iter().flat_map(|file| &file.backends) {
             let file = Some(Entry::from(backend));

@@ -4,15 +4,27 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Backend, Service, event::Moment};
-use crate::plan::{BackendPlan, MAX_WEIGHT};
+use crate::plan::{BackendPlan, MAX_WEIGHT, ServicePlan};
 
 /// What a weight of one is divided into when a backend takes less than its share.
 const PARTS: u16 = 100;
 
 impl Service {
+    /// The service as the packet path has it.
+    pub(super) fn plan(&self, now: Timestamp) -> ServicePlan {
+        ServicePlan {
+            name: self.spec.name.clone(),
+            listen: self.spec.listen,
+            protocol: self.spec.protocol,
+            algorithm: self.spec.algorithm,
+            forward: self.spec.forward,
+            backends: self.shares(now),
+        }
+    }
+
     /// The backends as the packet path has them. Only the ratio of their weights counts: when one takes less than its
     /// weight, all are multiplied so that less can be said.
-    pub(super) fn plan(&self, now: Timestamp) -> Vec<BackendPlan> {
+    fn shares(&self, now: Timestamp) -> Vec<BackendPlan> {
         let whole = self.backends.iter().all(|backend| self.share(backend, now) >= 1.0);
         let most = self.backends.iter().map(|backend| backend.weight.value).max().unwrap_or(1).max(1);
         let parts = if whole { 1 } else { PARTS.min(MAX_WEIGHT / most).max(1) };

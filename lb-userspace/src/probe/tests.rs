@@ -132,21 +132,21 @@ async fn checks_follow_the_model() {
     };
     let (sender, mut reports) = mpsc::channel(64);
     let mut probes = Probes::new(sender);
-    probes.follow(&model(&["a"]));
+    probes.follow(&Model::default(), &model(&["a"]));
     let report = reports.recv().await.unwrap();
     assert_eq!((report.key.1.as_str(), report.result.is_ok()), ("a", true));
     assert!(probes.hear(&report));
     let first = report.generation;
-    probes.follow(&model(&["a", "b"]));
+    probes.follow(&model(&["a"]), &model(&["a", "b"]));
     assert!(probes.hear(&report), "a goes on undisturbed");
     while reports.recv().await.unwrap().key.1 != "b" {}
-    probes.follow(&model(&["b"]));
+    probes.follow(&model(&["a", "b"]), &model(&["b"]));
     assert!(!probes.hear(&report), "a is not checked any more");
     while reports.try_recv().is_ok() {}
     for _ in 0..5 {
         assert_eq!(reports.recv().await.unwrap().key.1, "b");
     }
-    probes.follow(&model(&["a", "b"]));
+    probes.follow(&model(&["b"]), &model(&["a", "b"]));
     let again = loop {
         let report = reports.recv().await.unwrap();
         if report.key.1 == "a" && probes.hear(&report) {

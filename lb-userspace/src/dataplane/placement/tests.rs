@@ -33,7 +33,7 @@ fn service(vip: u8, backends: &[(u8, u16)]) -> ServicePlan {
 }
 
 fn plan(services: &[(u8, &[(u8, u16)])]) -> Plan {
-    Plan { services: services.iter().map(|(vip, backends)| service(*vip, backends)).collect() }
+    services.iter().map(|(vip, backends)| service(*vip, backends)).collect()
 }
 
 /// Carries operations out as the real maps do.
@@ -97,7 +97,7 @@ fn a_backend_without_a_way_to_it_gets_no_flow_and_keeps_those_that_it_has() {
     let mut tables = HostTables::new(host::config());
     let mut plan = plan(&[(10, &[(1, 1), (2, 1)])]);
     carry_out(&mut tables, &placement.change(&plan).unwrap());
-    plan.services[0].backends[0].next_hop = None;
+    Arc::make_mut(&mut plan.services[0]).backends[0].next_hop = None;
     carry_out(&mut tables, &placement.change(&plan).unwrap());
     assert_eq!(turns(&tables, 10), Some(vec![2]));
     let kept = tables.backends[index_of(&placement, 10, 1) as usize];
@@ -112,7 +112,7 @@ fn a_ring_of_one_backend_has_one_entry_whatever_the_algorithm() {
         let mut placement = Placement::new(host::config());
         let mut tables = HostTables::new(host::config());
         let mut plan = plan(&[(10, &[(1, 7), (2, 0)])]);
-        plan.services[0].algorithm = algorithm;
+        Arc::make_mut(&mut plan.services[0]).algorithm = algorithm;
         carry_out(&mut tables, &placement.change(&plan).unwrap());
         assert_eq!(turns(&tables, 10), Some(vec![1]), "{algorithm:?}");
     }
@@ -168,21 +168,43 @@ fn more_services_than_slots_are_refused() {
     assert_eq!(placement.change(&plan(&many)), Err(Full::Services));
 }
 
+/// Services by the last byte of their address, their backends by that of theirs, with their weights.
+type Lists = Vec<(u8, Vec<(u8, u16)>)>;
+
+fn plans() -> impl Strategy<Value = Vec<Lists>> {
+    let services = prop::collection::btree_map(10u8..14, prop::collection::btree_map(1u8..8, 0u16..4, 0..4), 0..4);
+    let listed = services.prop_map(|services| {
+        services.into_iter().map(|(vip, backends)| (vip, backends.into_iter().collect())).collect()
+    });
+    prop::collection::vec(listed, 1..8)
+}
+
 proptest! {
     #[test]
-    fn backends_keep_their_indexes_through_every_change_and_adoption(
-        plans in prop::collection::vec(
-            prop::collection::btree_map(10u8..14, prop::collection::btree_map(1u8..8, 0u16..4, 0..4), 0..4),
-            1..8,
-        ),
-    ) {
+    fn a_plan_that_shares_with_the_one_before_changes_the_maps_as_one_that_does_not(plans in plans()) {
+        let config = Config { service_mask: 63, backends: 128, rings: 4096, ..host::config() };
+        let (mut apart, mut sharing) = (Placement::new(config), Placement::new(config));
+        let mut before = Plan::default();
+        for lists in plans {
+            let borrowed: Vec<(u8, &[(u8, u16)])> = lists.iter().map(|(vip, list)| (*vip, list.as_slice())).collect();
+            let mut shared = plan(&borrowed);
+            for service in &mut shared.services {
+                if let Some(same) = before.services.iter().find(|same| *same == service) {
+                    *service = Arc::clone(same);
+                }
+            }
+            prop_assert_eq!(sharing.change(&shared), apart.change(&plan(&borrowed)));
+            before = shared;
+        }
+    }
+
+    #[test]
+    fn backends_keep_their_indexes_through_every_change_and_adoption(plans in plans()) {
         let config = Config { service_mask: 63, backends: 128, rings: 4096, ..host::config() };
         let mut placement = Placement::new(config);
         let mut tables = HostTables::new(config);
         let mut known: BTreeMap<(u8, u8), u32> = BTreeMap::new();
-        for services in plans {
-            let lists: Vec<(u8, Vec<(u8, u16)>)> =
-                services.into_iter().map(|(vip, backends)| (vip, backends.into_iter().collect())).collect();
+        for lists in plans {
             let borrowed: Vec<(u8, &[(u8, u16)])> = lists.iter().map(|(vip, list)| (*vip, list.as_slice())).collect();
             let plan = plan(&borrowed);
             carry_out(&mut tables, &placement.change(&plan).unwrap());

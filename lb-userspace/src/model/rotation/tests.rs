@@ -25,8 +25,8 @@ fn turn(model: &mut Model, name: &str, up: bool, second: i64) -> Vec<String> {
 /// Who gets new flows, with which weight.
 fn shares(model: &Model, second: i64) -> Vec<(String, u16)> {
     let plan = model.plan(at(second)).services.remove(0);
-    let serving = plan.backends.into_iter().filter(|backend| backend.in_rotation);
-    serving.map(|backend| (backend.name, backend.weight)).collect()
+    let serving = plan.backends.iter().filter(|backend| backend.in_rotation);
+    serving.map(|backend| (backend.name.clone(), backend.weight)).collect()
 }
 
 fn named(shares: &[(&str, u16)]) -> Vec<(String, u16)> {
