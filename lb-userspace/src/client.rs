@@ -1,6 +1,10 @@
 //! The other end of the control API.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
@@ -77,6 +81,11 @@ impl Client {
     /// The daemon that listens there.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self { socket: socket.into() }
+    }
+
+    /// Where that is.
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// The status of every service, or of one.

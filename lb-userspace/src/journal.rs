@@ -118,6 +118,20 @@ impl Journal {
     }
 }
 
+/// The wanted events of a log on disk, oldest first, and the number of the newest there is. No daemon is needed.
+///
+/// # Errors
+/// When there is no log in that directory, or it cannot be read.
+pub fn stored(state_dir: &Path, filter: &Filter) -> Result<(Vec<Entry>, u64), state::Error> {
+    let path = state_dir.join(file::NAME);
+    let failed = |source| state::Error::Io { action: "read", path: path.clone(), source };
+    path.metadata().map_err(failed)?;
+    let entries = file::stored(&path).map_err(failed)?;
+    let newest = entries.back().map_or(0, |entry| entry.seq);
+    let wanted = entries.into_iter().filter(|entry| entry.seq > filter.after && filter.takes(&entry.event));
+    Ok((wanted.collect(), newest))
+}
+
 impl Filter {
     fn takes(&self, event: &Event) -> bool {
         self.since.is_none_or(|since| event.at >= since)

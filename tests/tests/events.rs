@@ -37,6 +37,10 @@ fn changes_are_on_record_with_cause_and_actor_over_a_kill() {
         assert!(drain["cause"].as_str().is_some_and(|cause| cause.ends_with("new kernel")), "{drain}");
 
         daemon.kill()?;
+        let config = daemon.config().display().to_string();
+        assert_eq!(events(&daemon, &["web", "--config", &config])?, before);
+        assert_eq!(daemon.lb(&["events"])?.code, Some(6));
+        assert_eq!(daemon.lb(&["events", "--state-dir", "/nonexistent"])?.code, Some(3));
         daemon.start_again()?;
         let after = events(&daemon, &["web"])?;
         assert_eq!(after[..before.len()], before[..]);

@@ -1,6 +1,10 @@
 //! `lb events`: what changed, when, why and by whom.
 
-use std::time::Duration;
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 use jiff::{Timestamp, tz::TimeZone};
@@ -8,12 +12,16 @@ use tokio::time;
 
 use super::{
     completion,
+    error::NotFound,
     output::{Output, Tone, cell},
 };
 use crate::{
+    api::types::{EventsDocument, SCHEMA_VERSION},
     client::{Client, Error},
-    journal::{Entry, Filter},
+    config::{self, Config},
+    journal::{self, Entry, Filter},
     model::What,
+    state,
 };
 
 /// How long the daemon holds a request while nothing happens, in seconds.
@@ -23,7 +31,8 @@ const RETRY: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The log survives restarts of the daemon: it is events.jsonl in its state_dir, one JSON object a line."
+    after_help = "The log survives restarts of the daemon: it is events.jsonl in its state_dir, one JSON object a line. \
+                  Where no daemon answers it is read from there."
 )]
 pub(super) struct Events {
     /// Only those of this service, or of this backend: SERVICE or SERVICE/BACKEND.
@@ -35,6 +44,12 @@ pub(super) struct Events {
     /// Go on with what happens until interrupted, also while the daemon restarts.
     #[arg(short, long)]
     follow: bool,
+    /// Read the log in this directory, without asking a daemon.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["follow", "config"])]
+    state_dir: Option<PathBuf>,
+    /// Read the log where this configuration has it, without asking a daemon.
+    #[arg(long, value_name = "FILE", conflicts_with = "follow")]
+    config: Option<PathBuf>,
 }
 
 impl Events {
@@ -47,7 +62,20 @@ impl Events {
             None => (None, None),
         };
         let mut filter = Filter { after: 0, since: self.since, service, backend };
-        let document = client.events(&filter, None).await?;
+        let on_disk = match (self.state_dir, self.config) {
+            (Some(state_dir), _) => Some(state_dir),
+            (None, Some(file)) => Some(Config::load(&file)?.global.state_dir),
+            (None, None) => None,
+        };
+        let document = match on_disk {
+            Some(state_dir) => stored(&state_dir, &filter)?,
+            None => match client.events(&filter, None).await {
+                Err(error @ (Error::Unreachable { .. } | Error::Silent { .. })) if !self.follow => {
+                    left_behind(client, &filter, error)?
+                }
+                answer => answer?,
+            },
+        };
         if !self.follow {
             return output.print(&document, |document| table(&document.events, output, true));
         }
@@ -72,6 +100,29 @@ impl Events {
                 Err(error) => return Err(error.into()),
             };
         }
+    }
+}
+
+fn stored(state_dir: &Path, filter: &Filter) -> anyhow::Result<EventsDocument> {
+    let (events, newest) = journal::stored(state_dir, filter).map_err(|error| match error {
+        state::Error::Io { ref source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            NotFound(format!("there is no event log in {}", state_dir.display())).into()
+        }
+        error => anyhow::Error::from(error),
+    })?;
+    Ok(EventsDocument { schema_version: SCHEMA_VERSION, events, newest })
+}
+
+/// What a daemon that does not answer has written: the one that this machine's configuration is for.
+fn left_behind(client: &Client, filter: &Filter, unreachable: Error) -> Result<EventsDocument, Error> {
+    let Ok(config) = Config::load(config::DEFAULT_PATH.as_ref()) else { return Err(unreachable) };
+    let state_dir = config.global.state_dir;
+    match stored(&state_dir, filter) {
+        Ok(document) if client.socket() == config.global.socket => {
+            eprintln!("{unreachable}; this is the log in {}", state_dir.display());
+            Ok(document)
+        }
+        _ => Err(unreachable),
     }
 }
 

@@ -10,6 +10,8 @@ use std::{
 use super::Entry;
 use crate::state::Error;
 
+/// Its name in the state directory.
+pub(super) const NAME: &str = "events.jsonl";
 /// When a file is put aside: some forty thousand events.
 const LIMIT: u64 = 8 << 20;
 /// What is held back at most while the disk is full.
@@ -29,13 +31,12 @@ pub(super) struct LogFile {
 impl LogFile {
     /// Opens the log of a state directory, which exists, and reads it with its predecessor.
     pub(super) fn open(state_dir: &Path) -> Result<(Self, VecDeque<Entry>), Error> {
-        let path = state_dir.join("events.jsonl");
+        let path = state_dir.join(NAME);
         let failed = |action| {
             let path = path.clone();
             move |source| Error::Io { action, path, source }
         };
-        let mut entries = read(&aside(&path)).map_err(failed("read"))?;
-        entries.extend(read(&path).map_err(failed("read"))?);
+        let entries = stored(&path).map_err(failed("read"))?;
         let file = OpenOptions::new().append(true).create(true).open(&path).map_err(failed("write"))?;
         let length = file.metadata().map_err(failed("read"))?.len();
         let mut log = Self { path: path.clone(), file, length, limit: LIMIT, backlog: Vec::new(), failing: false };
@@ -94,6 +95,13 @@ impl LogFile {
         }
         Ok(())
     }
+}
+
+/// The entries of a log and its predecessor, oldest first.
+pub(super) fn stored(path: &Path) -> io::Result<VecDeque<Entry>> {
+    let mut entries = read(&aside(path))?;
+    entries.extend(read(path)?);
+    Ok(entries)
 }
 
 fn aside(path: &Path) -> PathBuf {
