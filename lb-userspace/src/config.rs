@@ -135,6 +135,13 @@ pub enum Probe {
     None,
     /// That it accepts a connection.
     Tcp,
+    /// That nothing says that its port is closed and, where an answer is expected, that it comes.
+    Udp {
+        /// What it is told.
+        send: String,
+        /// A text that the answer must contain; when absent, none need come.
+        body: Option<String>,
+    },
     /// That it answers GET as wanted.
     Http(HttpCheck),
     /// The same over TLS.
@@ -152,6 +159,7 @@ impl Probe {
         match self {
             Self::None => "none",
             Self::Tcp => "tcp",
+            Self::Udp { .. } => "udp",
             Self::Http(_) => "http",
             Self::Https(..) => "https",
             Self::Agent { .. } => "agent",
@@ -233,7 +241,7 @@ impl Config {
         let warn = |service: &Service| {
             format!(
                 "service {0} is udp and its backends are checked by a TCP connection to the same port, which few accept; \
-                 write another type or a port in [service.{0}.health]",
+                 write type = \"udp\", or a port, in [service.{0}.health]",
                 service.name
             )
         };

@@ -6,6 +6,7 @@ mod agent;
 mod http;
 mod tcp;
 mod tls;
+mod udp;
 
 use std::{
     collections::HashMap,
@@ -15,7 +16,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustls::ClientConfig;
 use tokio::{sync::mpsc, task::AbortHandle, time};
 
 pub use self::tls::check as check_tls;
@@ -68,7 +68,7 @@ struct Running {
 pub struct Target {
     address: SocketAddr,
     check: HealthCheck,
-    tls: Option<Result<Arc<ClientConfig>, String>>,
+    tls: Option<tls::Client>,
 }
 
 /// How the checks are doing.
@@ -118,6 +118,12 @@ impl Probes {
                 self.start(Arc::new(key), target, health);
             }
         }
+    }
+
+    /// Reads again what the checks need beside the configuration: the certificates to trust. What changed holds from the
+    /// next [`follow`](Self::follow) on.
+    pub fn refresh(&mut self) {
+        self.tls.refresh();
     }
 
     /// How a backend is checked; nothing when it is not.
@@ -260,6 +266,11 @@ impl Target {
         match &self.check.probe {
             Probe::None => Ok(silent("not checked".to_owned())),
             Probe::Tcp => tcp::probe(self.address).await.map(silent),
+            Probe::Udp { send, body } => {
+                // The end of the wait is no failure, unless an answer is wanted.
+                let patience = self.check.timeout.mul_f64(0.9);
+                udp::probe(self.address, send, body.as_deref(), patience).await.map(silent)
+            }
             Probe::Http(http) => http::probe(self.address, http, None).await.map(silent),
             Probe::Https(http, tls) => {
                 let client = self.tls.clone().unwrap_or_else(|| Err("TLS is not set up".into()))?;
@@ -276,12 +287,18 @@ impl Target {
     }
 
     fn is_like(&self, other: &Self) -> bool {
-        self.address == other.address && self.check == other.check
+        let same = self.address == other.address && self.check == other.check;
+        same && tls::same(self.tls.as_ref(), other.tls.as_ref())
     }
 }
 
 fn milliseconds(elapsed: Duration) -> String {
     format!("{:.1} ms", elapsed.as_secs_f64() * 1000.0)
+}
+
+/// Whether a text is somewhere in an answer.
+fn contains(answer: &[u8], text: &[u8]) -> bool {
+    answer.windows(text.len()).any(|window| window == text)
 }
 
 /// "connection refused", without the number of the error.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use lab::{Daemon, Family, Front, Health, Lab, Layout, Service, UdpEcho, test};
+use lab::{Daemon, Family, Front, Health, Lab, Layout, Service, UdpEcho, configuration, test};
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -56,6 +56,32 @@ fn a_port_where_nobody_listens_is_refused() {
                 Ok(())
             });
         }
+    }
+}
+
+#[test]
+fn a_server_that_is_gone_is_noticed_without_a_word_on_health() {
+    for family in [Family::V4, Family::V6] {
+        test(&Layout::default(), |lab| {
+            let vip = Lab::VIP.with_port(5353).socket(family);
+            let start = |web: usize| UdpEcho::start_in(&lab.webs()[web], lab.webs()[web].address(family, 5353));
+            let (first, _second) = (start(0)?, start(1)?);
+            let text = configuration(lab, &[service(lab, vip, "nat")]);
+            let text = text.replace("type = \"none\"\n", "interval = \"1s\"\ntimeout = \"500ms\"\nfall = 2\n");
+            let daemon = Daemon::start_with(lab, &text)?;
+            assert_eq!(daemon.status()?["services"][0]["verdict"], "ok");
+            drop(first);
+            let out = daemon.await_rotation("web-01", false)?;
+            assert!(out["cause"].as_str().is_some_and(|cause| cause.contains("connection refused")), "{out}");
+            for _ in 0..8 {
+                let socket = socket(lab, vip)?;
+                socket.send(b"anybody?")?;
+                socket.recv(&mut [0; 64]).context("web-02 answers")?;
+            }
+            let _first = start(0)?;
+            daemon.await_rotation("web-01", true)?;
+            Ok(())
+        });
     }
 }
 

@@ -158,7 +158,7 @@ fn service(name: Spanned<String>, raw: raw::Service, origin: Origin, problems: &
         let example = format!("add [[service.{name}.backend]] with an address", name = name.get_ref());
         problems.add(&name, format!("service {} has no backend; {example}", name.get_ref()));
     }
-    let health = health(raw.health, problems);
+    let health = health(raw.health, raw.protocol, problems);
     let most = if origin == Origin::File { raw.backend.len().max(1) } else { MOST_BACKENDS };
     let min_healthy = integer(raw.min_healthy.as_ref(), "min_healthy", 0..=most, 1, problems);
     let listen = match address::parse_listen(raw.listen.get_ref()) {
@@ -190,9 +190,12 @@ fn service(name: Spanned<String>, raw: raw::Service, origin: Origin, problems: &
     })
 }
 
-fn health(raw: raw::Health, problems: &mut Problems) -> HealthCheck {
-    use raw::ProbeKind::{Agent, Http, Https};
-    let kind = raw.kind;
+fn health(raw: raw::Health, protocol: Protocol, problems: &mut Problems) -> HealthCheck {
+    use raw::ProbeKind::{Agent, Http, Https, Tcp, Udp};
+    let kind = raw.kind.unwrap_or(match protocol {
+        Protocol::Tcp => Tcp,
+        Protocol::Udp => Udp,
+    });
     let mut only = |with: &[raw::ProbeKind], names: &str, at: &[Option<Range<usize>>]| {
         if !with.contains(&kind) {
             for span in at.iter().flatten() {
@@ -202,10 +205,11 @@ fn health(raw: raw::Health, problems: &mut Problems) -> HealthCheck {
         }
     };
     let (path, expect, host, body) = (span(&raw.path), span(&raw.expect), span(&raw.host), span(&raw.body));
-    only(&[Http, Https], "\"http\" or \"https\"", &[path, expect, host, body]);
+    only(&[Http, Https], "\"http\" or \"https\"", &[path, expect, host]);
+    only(&[Http, Https, Udp], "\"http\", \"https\" or \"udp\"", &[body]);
     let (name, ca_file, insecure) = (span(&raw.server_name), span(&raw.ca_file), span(&raw.insecure_skip_verify));
     only(&[Https], "\"https\"", &[name, ca_file, insecure]);
-    only(&[Agent], "\"agent\"", &[span(&raw.send)]);
+    only(&[Agent, Udp], "\"agent\" or \"udp\"", &[span(&raw.send)]);
     let interval = duration(raw.interval, INTERVALS, Duration::from_secs(2), problems);
     let timeout = duration(raw.timeout, TIMEOUTS, Duration::from_secs(1), problems);
     let rise = integer(raw.rise.as_ref(), "rise", 1..=1000, 2, problems);
@@ -213,20 +217,22 @@ fn health(raw: raw::Health, problems: &mut Problems) -> HealthCheck {
     let port = port(raw.port.as_ref(), "port", problems);
     let fast_interval = raw.fast_interval.map(|raw| duration(Some(raw), INTERVALS, interval, problems));
     let jitter = integer(raw.jitter.as_ref(), "jitter", 0..=50, 10, problems);
-    let http = |problems: &mut Problems| HttpCheck {
+    let body = raw.body.map(|at| text(at, 1, problems));
+    let http = |body, problems: &mut Problems| HttpCheck {
         path: raw.path.map_or_else(|| "/".into(), |at| http_path(at, problems)),
         expect: raw
             .expect
             .map_or_else(Default::default, |at| problems.or(&at, at.get_ref().parse(), Default::default())),
         host: raw.host.map(|at| host_name(at, problems)),
-        body: raw.body.map(|at| text(at, 1, problems)),
+        body,
     };
     let probe = match kind {
         raw::ProbeKind::None => Probe::None,
-        raw::ProbeKind::Tcp => Probe::Tcp,
-        Http => Probe::Http(http(problems)),
+        Tcp => Probe::Tcp,
+        Udp => Probe::Udp { send: raw.send.map(|at| text(at, 0, problems)).unwrap_or_default(), body },
+        Http => Probe::Http(http(body, problems)),
         Https => {
-            let http = http(problems);
+            let http = http(body, problems);
             let tls = TlsCheck {
                 server_name: raw.server_name.map(|at| host_name(at, problems)),
                 ca_file: raw.ca_file.map(|at| path_of(at, usize::MAX, problems)),

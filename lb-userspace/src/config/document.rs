@@ -176,19 +176,22 @@ fn service_document(service: &Service) -> ServiceDocument<'_> {
 }
 
 fn health_document(check: &HealthCheck) -> HealthDocument<'_> {
-    let (kind, http, tls, send) = match &check.probe {
-        Probe::None => ("none", None, None, None),
-        Probe::Tcp => ("tcp", None, None, None),
-        Probe::Http(http) => ("http", Some(http), None, None),
-        Probe::Https(http, tls) => ("https", Some(http), Some(tls), None),
-        Probe::Agent { send } => ("agent", None, None, Some(send.as_str())),
+    let (http, tls) = match &check.probe {
+        Probe::Http(http) => (Some(http), None),
+        Probe::Https(http, tls) => (Some(http), Some(tls)),
+        Probe::None | Probe::Tcp | Probe::Udp { .. } | Probe::Agent { .. } => (None, None),
+    };
+    let (send, body) = match &check.probe {
+        Probe::Udp { send, body } => (Some(send.as_str()), body.as_deref()),
+        Probe::Agent { send } => (Some(send.as_str()), None),
+        _ => (None, http.and_then(|http| http.body.as_deref())),
     };
     HealthDocument {
-        kind,
+        kind: check.probe.word(),
         path: http.map(|http| http.path.as_str()),
         expect: http.map(|http| http.expect.to_string()),
         host: http.and_then(|http| http.host.as_deref()),
-        body: http.and_then(|http| http.body.as_deref()),
+        body,
         server_name: tls.and_then(|tls| tls.server_name.as_deref()),
         ca_file: tls.and_then(|tls| tls.ca_file.as_deref()),
         insecure_skip_verify: tls.map(|tls| tls.insecure_skip_verify),

@@ -63,8 +63,8 @@ pub(super) struct Service {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Health {
-    #[serde(default, rename = "type")]
-    pub(super) kind: ProbeKind,
+    #[serde(rename = "type")]
+    pub(super) kind: Option<ProbeKind>,
     pub(super) path: Option<Spanned<String>>,
     pub(super) expect: Option<Spanned<String>>,
     pub(super) interval: Option<Spanned<String>>,
@@ -82,11 +82,11 @@ pub(super) struct Health {
     pub(super) send: Option<Spanned<String>>,
 }
 
-#[derive(Deserialize, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum ProbeKind {
-    #[default]
     Tcp,
+    Udp,
     Http,
     Https,
     Agent,

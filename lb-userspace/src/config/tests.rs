@@ -143,7 +143,7 @@ fn every_mistake_is_pointed_at() {
     // Rules between keys.
     check("\"http\"", "\"tcp\"", "10:8", "only a check with type = \"http\"");
     check("port = 8080", "server_name = \"a.example\"", "16:15", "only a check with type = \"https\"");
-    check("port = 8080", "send = \"hi\"", "16:8", "only a check with type = \"agent\"");
+    check("port = 8080", "send = \"hi\"", "16:8", "only a check with type = \"agent\" or \"udp\"");
     check("port = 8080", "jitter = 51", "16:10", "jitter is between 0 and 50, not 51");
     check("port = 8080", "fast_interval = \"1ms\"", "16:17", "1ms is not between 10ms");
     check("port = 8080", "host = \"a b\"", "16:8", "\"a b\" is not the name of a host");
@@ -236,6 +236,7 @@ fn what_is_written_is_read_as_the_same() {
             "type = \"https\"\nserver_name = \"a.example\"\nca_file = \"/ca.pem\"\ninsecure_skip_verify = true",
         ),
         ("type = \"http\"\npath = \"/health\"\nexpect = \"200,204\"", "type = \"agent\"\nsend = \"hi\\n\""),
+        ("type = \"http\"\npath = \"/health\"\nexpect = \"200,204\"", "type = \"udp\"\nsend = \"hi\"\nbody = \"ho\""),
         ("weight = 3", "weight = 3\nhealth_port = 81\nbackup = true"),
         ("listen = \"203.0.113.10:80\"", "listen = \"203.0.113.10:80\"\nfail = \"open\"\nslow_start = \"1m 30s\""),
         ("listen = \"203.0.113.10:80\"", "listen = \"203.0.113.10:80\"\nalgorithm = \"maglev\"\nmin_healthy = 2"),
@@ -268,13 +269,14 @@ fn a_udp_service_with_a_tcp_check_at_its_own_port_is_warned_of() {
         );
         parse(&text).unwrap().warnings()
     };
-    let warned = warnings("protocol = \"udp\"", "");
+    let warned = warnings("protocol = \"udp\"\nhealth.type = \"tcp\"", "");
     assert!(matches!(&warned[..], [one] if one.starts_with("service dns is udp")), "{warned:?}");
     for (rest, health) in [
         ("protocol = \"tcp\"", ""),
         ("protocol = \"udp\"\nhealth.type = \"none\"", ""),
-        ("protocol = \"udp\"\nhealth.port = 8080", ""),
-        ("protocol = \"udp\"", "health_port = 8080"),
+        ("protocol = \"udp\"", ""),
+        ("protocol = \"udp\"\nhealth.type = \"tcp\"\nhealth.port = 8080", ""),
+        ("protocol = \"udp\"\nhealth.type = \"tcp\"", "health_port = 8080"),
     ] {
         assert!(warnings(rest, health).is_empty(), "{rest} {health}");
     }

@@ -40,6 +40,7 @@ impl Controller {
     fn take_over(&mut self, actor: &str) -> Result<ReloadDocument, Refusal> {
         let next = self.load()?;
         let before = self.running();
+        self.probes.refresh();
         let change = Change::new(Timestamp::now(), actor, format!("{} reloaded by {actor}", next.path().display()));
         self.replace(self.model.reload(&next.services, change.at), &change)?;
         let next_start = differences(&document::flat(&self.config.global, &[]), &document::flat(&next.global, &[]));
@@ -92,8 +93,8 @@ impl Controller {
 
     fn load(&self) -> Result<Config, Refusal> {
         let config = Config::load(self.config.path());
-        let config = config.map_err(|error: config::Error| Rejection::Invalid(error.to_string()))?;
-        probe::check_tls(&config.services).map_err(Rejection::Invalid)?;
+        let config = config.map_err(|error: config::Error| Rejection::Config(error.to_string()))?;
+        probe::check_tls(&config.services).map_err(Rejection::Config)?;
         Ok(config)
     }
 

@@ -42,7 +42,9 @@ pub(super) async fn probe(
         return Err(format!("HTTP {status}, expected {expect}"));
     }
     match &check.body {
-        Some(text) if !contains(&body, text.as_bytes()) => Err(format!("HTTP {status}, but no {text:?} in the answer")),
+        Some(text) if !super::contains(&body, text.as_bytes()) => {
+            Err(format!("HTTP {status}, but no {text:?} in the answer"))
+        }
         _ => Ok(format!("HTTP {status}")),
     }
 }
@@ -87,10 +89,6 @@ async fn beginning(mut response: Response<Incoming>) -> hyper::Result<Vec<u8>> {
         }
     }
     Ok(body)
-}
-
-fn contains(body: &[u8], text: &[u8]) -> bool {
-    body.windows(text.len()).any(|window| window == text)
 }
 
 fn describe(error: &hyper::Error) -> String {

@@ -111,10 +111,9 @@ async fn a_probe_passes_only_on_a_wanted_answer() {
     }
 }
 
-#[tokio::test]
-async fn checks_follow_the_model() {
-    let address = start(Server::IsSilent).await;
-    let service = |backends: &[&str]| crate::config::Service {
+/// A service whose backends are all at one address. Its own is of the documentation; the checks go where the server is.
+fn model(address: SocketAddr, probe: Probe, backends: &[&str]) -> Model {
+    let service = crate::config::Service {
         name: "web".into(),
         listen: "203.0.113.10:80".parse().unwrap(),
         protocol: Default::default(),
@@ -123,13 +122,16 @@ async fn checks_follow_the_model() {
         min_healthy: 1,
         fail: Default::default(),
         slow_start: None,
-        // The addresses are of the documentation; the checks go where the server is.
-        health: check_of(Probe::Tcp),
+        health: check_of(probe),
         backends: backends.iter().map(|name| crate::config::Backend::new(*name, address, 1)).collect(),
     };
-    let model = |backends: &[&str]| {
-        Model::new(&[service(backends)], &crate::model::Overrides::default(), jiff::Timestamp::UNIX_EPOCH)
-    };
+    Model::new(&[service], &crate::model::Overrides::default(), jiff::Timestamp::UNIX_EPOCH)
+}
+
+#[tokio::test]
+async fn checks_follow_the_model() {
+    let address = start(Server::IsSilent).await;
+    let model = |backends: &[&str]| model(address, Probe::Tcp, backends);
     let (sender, mut reports) = mpsc::channel(64);
     let mut probes = Probes::new(sender);
     probes.follow(&Model::default(), &model(&["a"]));
@@ -198,6 +200,36 @@ async fn an_agent_is_asked_and_believed() {
     assert!(check("").await.0.unwrap_err().contains("the agent says nothing"));
 }
 
+#[tokio::test]
+async fn a_udp_server_passes_unless_it_is_gone_or_answers_otherwise() {
+    let server = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut asked = [0; 64];
+        loop {
+            let (length, client) = server.recv_from(&mut asked).await.unwrap();
+            // It has no answer to what it does not know.
+            if &asked[..length] == b"version" {
+                server.send_to(b"VERSION 1.6", client).await.unwrap();
+            }
+        }
+    });
+    let gone = std::net::UdpSocket::bind("[::1]:0").unwrap().local_addr().unwrap();
+    for (address, send, body, passes, says) in [
+        (address, "", None, true, "no error"),
+        (address, "version", None, true, "11 bytes in answer"),
+        (address, "version", Some("VERSION"), true, "\"VERSION\" in the answer"),
+        (address, "version", Some("VERSION 2"), false, "no \"VERSION 2\" in the answer of 11 bytes"),
+        (address, "", Some("VERSION"), false, "no answer within 200ms"),
+        (gone, "", None, false, "connection refused"),
+    ] {
+        let probe = Probe::Udp { send: send.into(), body: body.map(str::to_owned) };
+        let (result, _) = target(address, probe).check().await;
+        let (Ok(seen) | Err(seen)) = &result;
+        assert!(result.is_ok() == passes && seen.contains(says), "{send} {body:?}: {result:?}");
+    }
+}
+
 /// A server that shows the certificate of web.example, signed by the test authority, and answers 200.
 async fn tls_server() -> SocketAddr {
     use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
@@ -258,6 +290,42 @@ async fn an_authority_of_the_system_is_needed_when_no_other_is_named() {
     let stranger = TlsCheck { server_name: Some("web.example".into()), ..TlsCheck::default() };
     let (result, _) = target(address, Probe::Https(http_check(), stranger)).check().await;
     assert!(result.is_err(), "the test authority is not of the system: {result:?}");
+}
+
+#[tokio::test]
+async fn authorities_that_changed_are_read_again_and_others_leave_the_checks_alone() {
+    const WRONG: &[u8] = include_bytes!("tests/server.pem");
+    const RIGHT: &[u8] = include_bytes!("tests/ca.pem");
+    let directory = tempfile::tempdir().unwrap();
+    let ca_file = directory.path().join("ca.pem");
+    std::fs::write(&ca_file, WRONG).unwrap();
+    let check =
+        TlsCheck { server_name: Some("web.example".into()), ca_file: Some(ca_file.clone()), ..TlsCheck::default() };
+    let model = model(tls_server().await, Probe::Https(http_check(), check), &["a"]);
+    let (sender, mut reports) = mpsc::channel(64);
+    let mut probes = Probes::new(sender);
+    probes.follow(&model);
+    let mut next = async |probes: &mut Probes| loop {
+        let report = reports.recv().await.unwrap();
+        if probes.hear(&report) {
+            break (report.generation, report.result.is_ok());
+        }
+    };
+    let (first, passed) = next(&mut probes).await;
+    assert!(!passed);
+    probes.refresh();
+    probes.follow(&model);
+    assert_eq!(next(&mut probes).await, (first, false));
+
+    std::fs::write(&ca_file, RIGHT).unwrap();
+    probes.refresh();
+    probes.follow(&model);
+    let (second, passed) = next(&mut probes).await;
+    assert!(second > first && passed);
+    std::fs::remove_file(&ca_file).unwrap();
+    probes.refresh();
+    probes.follow(&model);
+    assert!(!next(&mut probes).await.1);
 }
 
 #[test]

@@ -1,12 +1,6 @@
 //! TLS for the https check: a server is who it says it is, unless the configuration waives that.
 
-use std::{
-    collections::HashMap,
-    env,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::HashMap, env, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -26,13 +20,52 @@ use crate::config::{Probe, Service, TlsCheck};
 const BUNDLES: &[&str] =
     &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
-/// What is known of TLS, read once and not with every check.
+/// What is known of TLS, read with the configuration and not with every check.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Settings(HashMap<TlsCheck, Result<Arc<ClientConfig>, String>>);
+pub(super) struct Settings(HashMap<TlsCheck, Known>);
+
+#[derive(Clone, Debug)]
+struct Known {
+    client: Client,
+    /// What it was made of.
+    authorities: Authorities,
+}
+
+/// What speaks TLS, or why there is no such thing.
+pub(super) type Client = Result<Arc<ClientConfig>, String>;
+/// The certificates to trust; none where anybody is trusted.
+type Authorities = Result<Vec<CertificateDer<'static>>, String>;
 
 impl Settings {
-    pub(super) fn of(&mut self, check: &TlsCheck) -> Result<Arc<ClientConfig>, String> {
-        self.0.entry(check.clone()).or_insert_with(|| client(check)).clone()
+    pub(super) fn of(&mut self, check: &TlsCheck) -> Client {
+        self.0.entry(check.clone()).or_insert_with(|| Known::new(check, authorities(check))).client.clone()
+    }
+
+    /// Reads the certificates again. Where they are what they were, so is what was made of them.
+    pub(super) fn refresh(&mut self) {
+        for (check, known) in &mut self.0 {
+            let authorities = authorities(check);
+            if authorities != known.authorities {
+                *known = Known::new(check, authorities);
+            }
+        }
+    }
+}
+
+impl Known {
+    fn new(check: &TlsCheck, authorities: Authorities) -> Self {
+        let client = authorities.clone().and_then(|authorities| client(check, authorities));
+        Self { client: client.map(Arc::new), authorities }
+    }
+}
+
+/// Whether two settings are one and the same.
+pub(super) fn same(one: Option<&Client>, other: Option<&Client>) -> bool {
+    match (one, other) {
+        (Some(Ok(one)), Some(Ok(other))) => Arc::ptr_eq(one, other),
+        (Some(Err(one)), Some(Err(other))) => one == other,
+        (None, None) => true,
+        _ => false,
     }
 }
 
@@ -71,7 +104,7 @@ fn without_port(host: &str) -> &str {
     host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(name, _)| name)
 }
 
-fn client(check: &TlsCheck) -> Result<Arc<ClientConfig>, String> {
+fn client(check: &TlsCheck, authorities: Vec<CertificateDer<'static>>) -> Result<ClientConfig, String> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -79,15 +112,21 @@ fn client(check: &TlsCheck) -> Result<Arc<ClientConfig>, String> {
     let mut client = if check.insecure_skip_verify {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))).with_no_client_auth()
     } else {
-        builder.with_root_certificates(authorities(check.ca_file.as_deref())?).with_no_client_auth()
+        let mut store = RootCertStore::empty();
+        // A bundle may hold one that is too old for the verifier; that there is another was checked.
+        store.add_parsable_certificates(authorities);
+        builder.with_root_certificates(store).with_no_client_auth()
     };
     // Each check is the first of a new client.
     client.resumption = Resumption::disabled();
-    Ok(Arc::new(client))
+    Ok(client)
 }
 
-fn authorities(file: Option<&Path>) -> Result<RootCertStore, String> {
-    let own = file.map(Path::to_owned).or_else(|| env::var_os("SSL_CERT_FILE").map(PathBuf::from));
+fn authorities(check: &TlsCheck) -> Authorities {
+    if check.insecure_skip_verify {
+        return Ok(Vec::new());
+    }
+    let own = check.ca_file.clone().or_else(|| env::var_os("SSL_CERT_FILE").map(PathBuf::from));
     let Some(file) = own.or_else(|| BUNDLES.iter().map(PathBuf::from).find(|bundle| bundle.exists())) else {
         let places = BUNDLES.join(", ");
         return Err(format!(
@@ -95,12 +134,10 @@ fn authorities(file: Option<&Path>) -> Result<RootCertStore, String> {
         ));
     };
     let failed = |error: &dyn std::fmt::Display| format!("cannot read the certificates in {}: {error}", file.display());
-    let mut store = RootCertStore::empty();
     let found = CertificateDer::pem_file_iter(&file).map_err(|error| failed(&error))?;
     let found: Vec<_> = found.collect::<Result<_, _>>().map_err(|error| failed(&error))?;
-    // A bundle may hold one that is too old for the verifier.
-    let (usable, _) = store.add_parsable_certificates(found);
-    if usable == 0 { Err(failed(&"there is none in it")) } else { Ok(store) }
+    let (usable, _) = RootCertStore::empty().add_parsable_certificates(found.iter().cloned());
+    if usable == 0 { Err(failed(&"there is none in it")) } else { Ok(found) }
 }
 
 /// Takes any certificate, but only from whoever has its key.
