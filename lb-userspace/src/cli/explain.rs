@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     Pins,
-    error::NotFound,
+    error::{NotFound, Usage},
     output::{Output, word},
 };
 use crate::{
@@ -65,10 +65,10 @@ fn end(text: &str) -> Result<SocketAddr, String> {
 impl Explain {
     pub(super) fn run(self, output: Output) -> anyhow::Result<()> {
         let Self { source, destination, .. } = self;
-        anyhow::ensure!(
-            source.is_ipv4() == destination.is_ipv4(),
-            "{source} and {destination} are of different families: no packet goes from one to the other"
-        );
+        if source.is_ipv4() != destination.is_ipv4() {
+            let families = "are of different families: no packet goes from one to the other";
+            return Err(Usage(format!("{source} and {destination} {families}")).into());
+        }
         let protocol = match self.protocol {
             Transport::Tcp => Protocol::Tcp,
             Transport::Udp => Protocol::Udp,
@@ -87,7 +87,7 @@ fn document(found: Explanation) -> Explained {
     let Explanation { service, algorithm, outcome } = found;
     let (backend, state, idle_seconds, drop) = match outcome {
         Outcome::Has { backend, state, idle_seconds } => (Some(backend), Some(state), Some(idle_seconds), None),
-        Outcome::WouldGet { backend } => (Some(backend), None, None, None),
+        Outcome::WouldGet { backend, .. } => (Some(backend), None, None, None),
         Outcome::Nothing { reason } => (None, None, None, Some(reason)),
     };
     let (schema_version, exists) = (SCHEMA_VERSION, state.is_some());
@@ -100,7 +100,7 @@ fn text(found: &Explanation) -> String {
         Outcome::Has { backend, state, idle_seconds } => {
             format!("{} with {service}/{backend}, last packet {idle_seconds} s ago", word(state))
         }
-        Outcome::WouldGet { backend } => {
+        Outcome::WouldGet { backend, healthy } => {
             let why = match found.algorithm {
                 Algorithm::RoundRobin => "next turn on CPU 0, each CPU has its own; not kept",
                 Algorithm::Maglev => "by the hash of the client's address and port",
@@ -108,11 +108,15 @@ fn text(found: &Explanation) -> String {
                 Algorithm::LeastConnections => "fewest open connections for its weight at this moment; not kept",
                 Algorithm::RandomTwo => "the better of two drawn at random; the next draw may differ",
             };
-            format!("would get {service}/{backend}: {}, {why}", word(found.algorithm))
+            let open = if *healthy { "" } else { "; its checks fail, as do all others: the service fails open" };
+            format!("would get {service}/{backend}: {}, {why}{open}", word(found.algorithm))
         }
         Outcome::Nothing { reason } => {
             let why = match *reason {
-                "no_backend" => "no backend of it is in rotation; `lb status` says why",
+                "no_backend" => {
+                    "no backend of it is in rotation, so a TCP connection is refused (RST) and a UDP packet dropped; \
+                     `lb status` says why, and fail = \"open\" would send it to a backend all the same"
+                }
                 "nat_ports_exhausted" => "no source port towards its backend is free",
                 "flow_table_full" => "the flow table has no room for it; `lb stats` shows how full it is",
                 other => other,

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{
     backend::{Consent, confirmed},
     completion,
+    error::Usage,
     output::{Output, Tone, cell, word},
     status,
 };
@@ -102,10 +103,10 @@ impl Command {
             Self::Set { service, listen, settings } => {
                 let mut change = settings.document();
                 change.extend(listen.map(|listen| ("listen".to_owned(), listen.into())));
-                anyhow::ensure!(
-                    !change.is_empty(),
-                    "nothing to change is named; `lb service set --help` lists what can be"
-                );
+                if change.is_empty() {
+                    let message = "nothing to change is named; `lb service set --help` lists what can be";
+                    return Err(Usage(message.into()).into());
+                }
                 show(&client.change_service(&service, &change).await?, output)
             }
             Self::Remove { service, consent } => {
@@ -163,7 +164,8 @@ fn list(document: &StatusDocument, output: Output) -> String {
     if document.services.is_empty() {
         return "no service is configured".into();
     }
-    let mut table = output.table(&["SERVICE", "LISTEN", "PROTOCOL", "ALGORITHM", "FORWARD", "VERDICT", "SERVING"], &[]);
+    let mut table =
+        output.table(&["SERVICE", "LISTEN", "PROTOCOL", "ALGORITHM", "FORWARD", "FAIL", "VERDICT", "SERVING"], &[]);
     for service in &document.services {
         let tone = match service.verdict {
             Verdict::Ok => Tone::Good,
@@ -177,6 +179,7 @@ fn list(document: &StatusDocument, output: Output) -> String {
             word(service.protocol).into(),
             word(service.algorithm).into(),
             word(service.forward).into(),
+            word(service.fail).into(),
             cell(word(service.verdict), tone),
             format!("{} of {}", service.in_rotation, service.total).into(),
         ]);

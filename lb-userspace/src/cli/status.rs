@@ -15,6 +15,7 @@ use crate::{
     client::{Client, Error},
     health::Health,
     model::{Admin, Passive, Verdict},
+    plan::Protocol,
 };
 
 /// Home, and nothing below.
@@ -88,11 +89,19 @@ fn headline(service: &ServiceStatus, output: Output) -> String {
         let few = format!("fewer than min_healthy = {}", service.min_healthy);
         let _ = write!(headline, "  {}", output.paint(&few, Tone::Bad));
     }
-    if service.fails_open {
-        let open = "fails open: every backend that can be reached gets traffic";
-        let _ = write!(headline, "  {}", output.paint(open, Tone::Bad));
+    if service.in_rotation == 0 {
+        let _ = write!(headline, "  {}", output.paint(consequence(service), Tone::Bad));
     }
     headline
+}
+
+/// What becomes of new connections while no backend is in rotation.
+fn consequence(service: &ServiceStatus) -> &'static str {
+    match (service.fails_open, service.protocol) {
+        (true, _) => "fails open: every backend that can be reached gets traffic",
+        (false, Protocol::Tcp) => "fails closed: new connections are refused (RST)",
+        (false, Protocol::Udp) => "fails closed: packets of new flows are dropped",
+    }
 }
 
 /// The backends as a table; indented under their service.

@@ -49,6 +49,8 @@ pub enum Outcome {
     WouldGet {
         /// The backend.
         backend: String,
+        /// Whether its checks pass. If not, none's do, and the service fails open.
+        healthy: bool,
     },
     /// It would not be forwarded.
     Nothing {
@@ -114,7 +116,10 @@ fn begun(tables: &HostTables, key: &Key, first: TcpFrame<'_>, name: impl Fn(u32)
         return Outcome::Nothing { reason: reason.name() };
     }
     match flow::find(tables, key) {
-        Some(word) => Outcome::WouldGet { backend: name(word.backend()) },
+        Some(word) => {
+            let flags = tables.backends.get(word.backend() as usize).map_or(0, |backend| backend.flags);
+            Outcome::WouldGet { backend: name(word.backend()), healthy: flags & backend_flags::HEALTHY != 0 }
+        }
         None => Outcome::Nothing { reason: DropReason::Internal.name() },
     }
 }
