@@ -9,7 +9,7 @@ fn detach_removes_everything_but_not_from_under_a_daemon() {
         let _servers = Nginx::start_all(lab)?;
         let mut daemon = Daemon::start(lab, &[Service::web(lab, Family::V4)])?;
         let refused = daemon.lb(&["xdp", "detach"])?;
-        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert_eq!(refused.code, Some(4), "{refused:?}");
         assert!(is_attached(lab)?);
 
         daemon.stop()?;

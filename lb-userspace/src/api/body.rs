@@ -37,6 +37,7 @@ impl From<Rejection> for Failure {
             Rejection::NotFound(_) => (StatusCode::NOT_FOUND, ErrorCode::NotFound),
             Rejection::Refused(_) => (StatusCode::CONFLICT, ErrorCode::Refused),
             Rejection::Invalid(_) => (StatusCode::BAD_REQUEST, ErrorCode::Invalid),
+            Rejection::Config(_) => (StatusCode::BAD_REQUEST, ErrorCode::BadConfig),
             Rejection::Conflict(_) => (StatusCode::CONFLICT, ErrorCode::Conflict),
         };
         Self::new(status, code, rejection.to_string())

@@ -352,6 +352,8 @@ pub enum ErrorCode {
     Refused,
     /// The request makes no sense: 400.
     Invalid,
+    /// The daemon's own file is wrong: 400.
+    BadConfig,
     /// It is there already: 409.
     Conflict,
     /// The daemon could not do it: 500.

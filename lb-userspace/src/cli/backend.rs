@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, builder::RangedI64ValueParser};
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::time;
@@ -16,6 +16,7 @@ use crate::{
     api::types::{BackendDocument, BackendPatch, BackendsDocument, ErrorCode, NewBackend, SCHEMA_VERSION},
     client::{self, Client},
     model::Admin,
+    plan::MAX_WEIGHT,
 };
 
 /// How often a drain looks whether it is done.
@@ -60,11 +61,11 @@ pub(super) enum Command {
         /// Where it listens.
         #[arg(long, value_name = "IP:PORT")]
         address: String,
-        /// Share of new connections.
-        #[arg(long, default_value_t = 1)]
+        /// Share of new connections, up to 256; 0 takes none.
+        #[arg(long, default_value_t = 1, value_parser = weight())]
         weight: u16,
         /// Where its check connects, when not where those of the other backends do.
-        #[arg(long, value_name = "PORT")]
+        #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
         health_port: Option<u16>,
         /// Have it serve only while no other does.
         #[arg(long)]
@@ -83,8 +84,8 @@ pub(super) enum Command {
         /// The backend.
         #[arg(add = completion::backends())]
         backend: Name,
-        /// Share of new connections; 0 takes none.
-        #[arg(long)]
+        /// Share of new connections, up to 256; 0 takes none.
+        #[arg(long, value_parser = weight())]
         weight: u16,
         #[command(flatten)]
         consent: Consent,
@@ -124,6 +125,11 @@ pub(super) struct Consent {
     /// Do it even when the service is left with no backend in rotation.
     #[arg(long)]
     yes: bool,
+}
+
+/// What a weight may be.
+fn weight() -> RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(..=i64::from(MAX_WEIGHT))
 }
 
 /// SERVICE/BACKEND.

@@ -5,6 +5,8 @@ use std::{fmt, io, process::ExitCode};
 use crate::{api::types::ErrorCode, client, dataplane};
 
 const FAILED: u8 = 1;
+/// As clap ends on arguments that it does not understand.
+const USAGE: u8 = 2;
 const NOT_FOUND: u8 = 3;
 const REFUSED: u8 = 4;
 const TIMED_OUT: u8 = 5;
@@ -26,6 +28,11 @@ impl std::error::Error for TimedOut {}
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct NotFound(pub(super) String);
+
+/// What was typed makes no sense, in a way that clap does not see.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Usage(pub(super) String);
 
 /// It would do harm, and nobody insisted.
 #[derive(Debug, thiserror::Error)]
@@ -64,14 +71,20 @@ fn code(error: &anyhow::Error) -> u8 {
             client::Error::Answered(body) => match body.code {
                 ErrorCode::NotFound => NOT_FOUND,
                 ErrorCode::Refused => REFUSED,
-                ErrorCode::Invalid | ErrorCode::Conflict | ErrorCode::Internal => FAILED,
+                ErrorCode::Invalid => USAGE,
+                ErrorCode::BadConfig | ErrorCode::Conflict | ErrorCode::Internal => FAILED,
             },
         };
     }
-    if let Some(dataplane::Error::NothingPinned { .. }) = error.downcast_ref() {
-        return NOT_FOUND;
+    if let Some(error) = error.downcast_ref::<dataplane::Error>() {
+        return match error {
+            dataplane::Error::NothingPinned { .. } | dataplane::Error::NoInterface { .. } => NOT_FOUND,
+            dataplane::Error::InUse { .. } => REFUSED,
+            _ => FAILED,
+        };
     }
     match () {
+        () if error.is::<Usage>() => USAGE,
         () if error.is::<NotFound>() => NOT_FOUND,
         () if error.is::<Refused>() => REFUSED,
         () if error.is::<TimedOut>() => TIMED_OUT,
@@ -105,10 +118,13 @@ mod tests {
         check(answered(ErrorCode::NotFound).into(), 3);
         check(answered(ErrorCode::Refused).into(), 4);
         check(answered(ErrorCode::Conflict).into(), 1);
-        check(answered(ErrorCode::Invalid).into(), 1);
+        check(answered(ErrorCode::Invalid).into(), 2);
+        check(answered(ErrorCode::BadConfig).into(), 1);
         check(answered(ErrorCode::Internal).into(), 1);
         check(TimedOut("late".into()).into(), 5);
         check(dataplane::Error::NothingPinned { pin_dir: PathBuf::new() }.into(), 3);
+        check(dataplane::Error::InUse { pin_dir: PathBuf::new() }.into(), 4);
+        check(Usage("what?".into()).into(), 2);
         check(NotFound("none".into()).into(), 3);
         check(Refused("no".into()).into(), 4);
         check(anyhow::anyhow!("anything"), 1);

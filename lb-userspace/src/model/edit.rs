@@ -22,6 +22,9 @@ pub enum Rejection {
     /// It makes no sense.
     #[error("{0}")]
     Invalid(String),
+    /// The configuration file is wrong.
+    #[error("{0}")]
+    Config(String),
     /// It is there already.
     #[error("{0}")]
     Conflict(String),

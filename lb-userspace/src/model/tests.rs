@@ -302,7 +302,7 @@ fn what_is_unknown_taken_or_unfit_is_rejected() {
     let rejected = |result: Result<(), Rejection>| match result.expect_err("it is rejected") {
         Rejection::NotFound(message) => format!("not found: {message}"),
         Rejection::Refused(message) => format!("refused: {message}"),
-        Rejection::Invalid(message) => format!("invalid: {message}"),
+        Rejection::Invalid(message) | Rejection::Config(message) => format!("invalid: {message}"),
         Rejection::Conflict(message) => format!("conflict: {message}"),
     };
     let mut model = serving(&[1, 1]);
