@@ -120,10 +120,24 @@ impl Probes {
         }
     }
 
-    /// Reads again what the checks need beside the configuration: the certificates to trust. What changed holds from the
-    /// next [`follow`](Self::follow) on.
+    /// Reads again what the checks need beside the configuration: the certificates to trust. Those whose certificates
+    /// changed begin anew, the others go on undisturbed.
     pub fn refresh(&mut self) {
         self.tls.refresh();
+        let (tls, mut stale) = (&mut self.tls, Vec::new());
+        for (key, Running { target, .. }) in &self.running {
+            let Probe::Https(_, check) = &target.check.probe else { continue };
+            let fresh = Target { tls: Some(tls.of(check)), ..target.clone() };
+            if !fresh.is_like(target) {
+                stale.push((Arc::clone(key), fresh));
+            }
+        }
+        for (key, fresh) in stale {
+            if let Some(running) = self.running.remove(&key) {
+                running.task.abort();
+            }
+            self.start(key, fresh, Machine::default());
+        }
     }
 
     /// How a backend is checked; nothing when it is not.

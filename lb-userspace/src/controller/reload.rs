@@ -40,9 +40,9 @@ impl Controller {
     fn take_over(&mut self, actor: &str) -> Result<ReloadDocument, Refusal> {
         let next = self.load()?;
         let before = self.running();
-        self.probes.refresh();
         let change = Change::new(Timestamp::now(), actor, format!("{} reloaded by {actor}", next.path().display()));
         self.replace(self.model.reload(&next.services, change.at), &change)?;
+        self.probes.refresh();
         let next_start = differences(&document::flat(&self.config.global, &[]), &document::flat(&next.global, &[]));
         self.config.services = next.services;
         Ok(ReloadDocument {

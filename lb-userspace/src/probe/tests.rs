@@ -304,7 +304,7 @@ async fn authorities_that_changed_are_read_again_and_others_leave_the_checks_alo
     let model = model(tls_server().await, Probe::Https(http_check(), check), &["a"]);
     let (sender, mut reports) = mpsc::channel(64);
     let mut probes = Probes::new(sender);
-    probes.follow(&model);
+    probes.follow(&Model::default(), &model);
     let mut next = async |probes: &mut Probes| loop {
         let report = reports.recv().await.unwrap();
         if probes.hear(&report) {
@@ -314,17 +314,14 @@ async fn authorities_that_changed_are_read_again_and_others_leave_the_checks_alo
     let (first, passed) = next(&mut probes).await;
     assert!(!passed);
     probes.refresh();
-    probes.follow(&model);
     assert_eq!(next(&mut probes).await, (first, false));
 
     std::fs::write(&ca_file, RIGHT).unwrap();
     probes.refresh();
-    probes.follow(&model);
     let (second, passed) = next(&mut probes).await;
     assert!(second > first && passed);
     std::fs::remove_file(&ca_file).unwrap();
     probes.refresh();
-    probes.follow(&model);
     assert!(!next(&mut probes).await.1);
 }
 
