@@ -30,10 +30,15 @@ pub struct Answer {
 impl Connection {
     /// Connects from the namespace of the calling thread, from a source port if one is given.
     pub(crate) fn open(to: SocketAddr, source_port: Option<u16>) -> Result<Self> {
+        Self::open_within(to, source_port, PATIENCE)
+    }
+
+    /// The same, with a limit of one's own for each step: to connect, to send, to receive.
+    pub(crate) fn open_within(to: SocketAddr, source_port: Option<u16>, patience: Duration) -> Result<Self> {
         let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         for direction in [sockopt::Timeout::Send, sockopt::Timeout::Recv] {
-            sockopt::set_socket_timeout(&socket, direction, Some(PATIENCE))?;
+            sockopt::set_socket_timeout(&socket, direction, Some(patience))?;
         }
         if let Some(port) = source_port {
             sockopt::set_socket_reuseaddr(&socket, true)?;
@@ -46,12 +51,17 @@ impl Connection {
 
     /// Asks for `/`; the connection stays open.
     pub fn get(&mut self) -> Result<Answer> {
-        self.request("keep-alive")
+        self.request("keep-alive", "")
     }
 
     /// Asks for `/` and has the server close the connection, so that the waiting for stray packets is on its side.
-    pub fn last_get(mut self) -> Result<Answer> {
-        let answer = self.request("close")?;
+    pub fn last_get(self) -> Result<Answer> {
+        self.last_get_as("")
+    }
+
+    /// The same with header lines more.
+    pub(crate) fn last_get_as(mut self, headers: &str) -> Result<Answer> {
+        let answer = self.request("close", headers)?;
         let rest = self.stream.read(&mut [0; 64]).context("the server did not close the connection")?;
         if rest > 0 {
             bail!("{rest} bytes after the answer");
@@ -65,9 +75,9 @@ impl Connection {
         &self.stream
     }
 
-    fn request(&mut self, connection: &str) -> Result<Answer> {
+    fn request(&mut self, connection: &str, headers: &str) -> Result<Answer> {
         // In one piece: of two, the second would wait until the first is acknowledged.
-        let request = format!("GET / HTTP/1.1\r\nHost: lab\r\nConnection: {connection}\r\n\r\n");
+        let request = format!("GET / HTTP/1.1\r\nHost: lab\r\nConnection: {connection}\r\n{headers}\r\n");
         self.stream.write_all(request.as_bytes()).context("cannot send the request")?;
         let (head, mut body) = read_head(&mut self.stream).context("no answer")?.context("closed without an answer")?;
         let status = head.split_whitespace().nth(1).and_then(|status| status.parse().ok());

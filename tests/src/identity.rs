@@ -10,12 +10,13 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::process::run;
+use crate::{cgroup, eventually, process::run};
 
 const PREFIX: &str = "lb-lab-";
 
@@ -61,6 +62,11 @@ impl Identity {
         Path::new(PINS).join(&self.0)
     }
 
+    /// The memory cgroup of a node, to be made.
+    pub(crate) fn cgroup_of(&self, node: &str) -> PathBuf {
+        Path::new(cgroup::root()).join(format!("{}-{node}", self.0))
+    }
+
     /// For what else is pinned for a node.
     pub(crate) fn pin_dir_of(&self, node: &str) -> PathBuf {
         Path::new(PINS).join(format!("{}-{node}", self.0))
@@ -90,7 +96,7 @@ pub fn clean_leftovers() -> Result<Vec<String>> {
     let lock = fs::File::create(LOCK).with_context(|| format!("cannot create {LOCK}"))?;
     lock.lock()?;
     let mut dead = Vec::new();
-    for directory in [NAMESPACES, PINS, FILES] {
+    for directory in [NAMESPACES, PINS, FILES, cgroup::root()] {
         for entry in entries(directory) {
             if let Some((name, pid, started)) = parse(&entry)
                 && start_of(pid).is_none_or(|of_pid| of_pid != started)
@@ -141,7 +147,20 @@ fn remove(name: &str) -> Result<()> {
             }
         }
     }
+    for entry in entries(cgroup::root()).filter(of_lab) {
+        remove_cgroup(&Path::new(cgroup::root()).join(entry))?;
+    }
     Ok(())
+}
+
+/// A cgroup can be removed once the last of its processes, killed as they are, has gone.
+fn remove_cgroup(path: &Path) -> Result<()> {
+    let what = format!("the end of the processes in {}", path.display());
+    eventually(&what, Duration::from_secs(5), || match fs::remove_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(None),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(Some(())),
+    })
 }
 
 fn entries(directory: &str) -> impl Iterator<Item = String> {

@@ -21,6 +21,7 @@
 //! # }
 //! ```
 
+mod cgroup;
 mod client;
 mod config;
 mod crowd;
@@ -35,16 +36,22 @@ mod interrupt;
 mod load;
 mod nginx;
 mod node;
+mod outage;
 mod paced;
 mod pass;
 mod process;
 mod server;
+pub mod site;
+mod stream;
 mod test;
 mod topology;
 mod transfer;
 mod udp;
+mod visitors;
+mod webhook;
 mod wiring;
 
+pub use cgroup::Cgroup;
 pub use client::{Client, Tally};
 pub use config::{Health, Service, configuration};
 pub use crowd::{Crowd, CrowdReport};
@@ -58,13 +65,16 @@ pub use identity::clean_leftovers;
 pub use load::{Failure, Load, Progress};
 pub use nginx::Nginx;
 pub use node::{Family, Node};
+pub use outage::{Course, Moment, Replay, Scene};
 pub use paced::Paced;
 pub use process::{Process, run};
 pub use server::Server;
+pub use stream::Stream;
 pub use test::test;
 pub use topology::{Address, Front, Lab, Layout, Router, is_root};
 pub use transfer::{curl, transfer};
 pub use udp::UdpEcho;
+pub use webhook::{Delivery, Webhook};
 
 /// What `lb -o json` prints.
 pub use serde_json::Value as Json;

@@ -23,6 +23,7 @@ use std::{
 use anyhow::{Result, ensure};
 
 use crate::{
+    cgroup::Cgroup,
     client::Client,
     daemon::lb_binary,
     identity::{Identity, clean_leftovers},
@@ -198,6 +199,11 @@ impl Lab {
     #[must_use]
     pub fn pin_dir(&self) -> PathBuf {
         self.identity.pin_dir()
+    }
+
+    /// Makes a memory cgroup for the programs of a node, one for each node.
+    pub fn limit_memory(&self, node: &Node, bytes: u64) -> Result<Cgroup> {
+        Cgroup::new(&self.identity.cgroup_of(node.name()), bytes)
     }
 
     /// The end of every log.

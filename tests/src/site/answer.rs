@@ -1,0 +1,98 @@
+//! What a visitor is answered.
+
+use std::{
+    io::{self, Write},
+    net::{TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{Failure, sessions::Sessions};
+use crate::http::{header, read_head};
+
+/// Between two attempts to get memory, where the site waits for it.
+const AGAIN: Duration = Duration::from_millis(20);
+/// How long it waits.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A visitor who says nothing for so long is hung up on.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// Answers visitors.
+#[derive(Debug)]
+pub(super) struct Desk {
+    name: String,
+    failure: Failure,
+    sessions: Arc<Sessions>,
+    /// Whether it has run out of memory and has not had plenty since.
+    broken: AtomicBool,
+    requests: AtomicU64,
+}
+
+impl Desk {
+    pub(super) fn new(name: &str, failure: Failure, sessions: Arc<Sessions>) -> Self {
+        Self { name: name.to_owned(), failure, sessions, broken: AtomicBool::new(false), requests: AtomicU64::new(0) }
+    }
+
+    /// Serves one connection after the other.
+    pub(super) fn work(&self, listener: &TcpListener) {
+        loop {
+            // A visitor who hangs up early, or a machine without a free file for a moment: the next one, please.
+            match listener.accept() {
+                Ok((stream, _)) => drop(self.serve(&stream)),
+                Err(_) => thread::sleep(AGAIN),
+            }
+        }
+    }
+
+    fn serve(&self, mut stream: &TcpStream) -> io::Result<()> {
+        stream.set_read_timeout(Some(SILENCE))?;
+        let Some((head, _)) = read_head(&mut stream)? else { return Ok(()) };
+        let visitor = header(&head, "cookie").and_then(|cookie| cookie.strip_prefix("visitor="));
+        // Whoever comes without a cookie, a probe for one, is a visitor as well.
+        let status = if self.view(visitor.unwrap_or("somebody")) { "200 OK" } else { "500 Internal Server Error" };
+        let length = self.name.len();
+        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+        stream.write_all((head + &self.name).as_bytes())
+    }
+
+    /// Whether the visitor gets to see the page.
+    fn view(&self, visitor: &str) -> bool {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        match self.failure {
+            Failure::OutOfMemory | Failure::Bursts => self.remember(visitor),
+            Failure::Slow => {
+                let begun = Instant::now();
+                while !self.remember(visitor) {
+                    if begun.elapsed() > PATIENCE {
+                        return false;
+                    }
+                    thread::sleep(AGAIN);
+                }
+                true
+            }
+            Failure::Half => {
+                if self.broken.load(Ordering::Relaxed) {
+                    let plenty = self.sessions.has_room_for(self.sessions.pages());
+                    self.broken.store(!plenty, Ordering::Relaxed);
+                }
+                let broken = self.broken.load(Ordering::Relaxed);
+                if broken && number.is_multiple_of(2) {
+                    return false;
+                }
+                // What cannot be remembered is shown all the same.
+                if !self.remember(visitor) {
+                    self.broken.store(true, Ordering::Relaxed);
+                }
+                true
+            }
+        }
+    }
+
+    fn remember(&self, visitor: &str) -> bool {
+        self.sessions.view(visitor, Instant::now()).is_ok()
+    }
+}

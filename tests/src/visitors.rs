@@ -1,0 +1,139 @@
+//! Visitors of a site: they come when they come, view some pages, and leave. Nobody waits for a slow server before coming,
+//! so the load does not depend on how the site fares, and no failure hides because fewer requests were sent.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+
+use crate::{http::Connection, node::Node};
+
+/// Pages that a visitor views.
+pub(crate) const VIEWS: u32 = 3;
+
+/// A visitor is a thread that does little.
+const STACK: usize = 128 << 10;
+
+/// How the visitors of a day behave.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Habit {
+    /// Between two pages.
+    pub(crate) think: Duration,
+    /// How long a visitor waits for a page.
+    pub(crate) patience: Duration,
+}
+
+/// A request that is over.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    /// When it was sent, from the first moment on.
+    pub(crate) began: Duration,
+    /// Why it failed, if it did.
+    pub(crate) failure: Option<String>,
+}
+
+/// Visitors at work. Dropping it sends nobody any more, and waits for those who are there.
+#[derive(Debug)]
+pub(crate) struct Visitors {
+    shared: Arc<Shared>,
+    door: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    closed: AtomicBool,
+    requests: Mutex<Vec<Request>>,
+}
+
+impl Visitors {
+    /// Has visitors come to `to` at these times after `start`.
+    pub(crate) fn start(
+        node: &Node,
+        to: SocketAddr,
+        habit: Habit,
+        start: Instant,
+        arrivals: impl Iterator<Item = Duration> + Send + 'static,
+    ) -> Self {
+        let shared = Arc::new(Shared::default());
+        let inside = Arc::clone(&shared);
+        // A new thread is in the namespace of the thread that makes it.
+        let door = node.enter(|| thread::spawn(move || inside.let_in(to, habit, start, arrivals)));
+        Self { shared, door: Some(door) }
+    }
+
+    /// How many requests are over, and how many of them failed.
+    pub(crate) fn so_far(&self) -> (u64, u64) {
+        let requests = self.shared.requests();
+        (requests.len() as u64, requests.iter().filter(|request| request.failure.is_some()).count() as u64)
+    }
+
+    /// Waits for the last visitor and tells what has become of all requests.
+    pub(crate) fn finish(mut self) -> Vec<Request> {
+        self.join();
+        std::mem::take(&mut self.shared.requests())
+    }
+
+    fn join(&mut self) {
+        if let Some(door) = self.door.take() {
+            door.join().expect("a visitor records what fails");
+        }
+    }
+}
+
+impl Drop for Visitors {
+    fn drop(&mut self) {
+        self.shared.closed.store(true, Ordering::Relaxed);
+        self.join();
+    }
+}
+
+impl Shared {
+    fn let_in(&self, to: SocketAddr, habit: Habit, start: Instant, arrivals: impl Iterator<Item = Duration>) {
+        thread::scope(|scope| {
+            for (number, after) in arrivals.enumerate() {
+                thread::sleep((start + after).saturating_duration_since(Instant::now()));
+                if self.closed.load(Ordering::Relaxed) {
+                    break;
+                }
+                let visitor = thread::Builder::new().stack_size(STACK);
+                visitor
+                    .spawn_scoped(scope, move || self.visit(to, habit, start, number))
+                    .expect("there is room for as many threads as there are visitors");
+            }
+        });
+    }
+
+    fn visit(&self, to: SocketAddr, habit: Habit, start: Instant, number: usize) {
+        let came = Instant::now();
+        for view in 0..VIEWS {
+            thread::sleep((came + habit.think * view).saturating_duration_since(Instant::now()));
+            if self.closed.load(Ordering::Relaxed) {
+                break;
+            }
+            let began = start.elapsed();
+            let failure = page(to, habit.patience, number).err().map(|error| format!("{error:#}"));
+            self.requests().push(Request { began, failure });
+        }
+    }
+
+    fn requests(&self) -> MutexGuard<'_, Vec<Request>> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn page(to: SocketAddr, patience: Duration, visitor: usize) -> Result<()> {
+    let began = Instant::now();
+    let cookie = format!("Cookie: visitor={visitor}\r\n");
+    let answer = Connection::open_within(to, None, patience).and_then(|connection| connection.last_get_as(&cookie));
+    ensure!(began.elapsed() < patience, "no answer in {patience:?}");
+    let status = answer?.status;
+    ensure!(status < 500, "status {status}");
+    Ok(())
+}
