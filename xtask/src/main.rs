@@ -2,6 +2,7 @@
 
 mod build;
 mod dist;
+mod outage;
 mod run;
 mod setup;
 mod shell;
@@ -27,6 +28,8 @@ enum Command {
     Build,
     /// Show it at work in network namespaces, or run it on this machine's interface with --config
     Run(run::Arguments),
+    /// Replay the outage that lb exists to prevent: as it was, and with lb
+    Outage(outage::Arguments),
     /// Run every check and every test
     Test,
     /// Build the Debian package into target/debian
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::setup(),
         Command::Build => build::build(),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Outage(arguments) => outage::outage(&arguments),
         Command::Test => test::test(),
         Command::Dist => dist::dist(),
     };

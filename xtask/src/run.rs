@@ -4,14 +4,14 @@ mod demo;
 mod story;
 mod view;
 
-use std::{env, os::unix::process::CommandExt, path::PathBuf, time::Duration};
+use std::{os::unix::process::CommandExt, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 
 use crate::{
     build,
     setup::{self, Purpose},
-    shell::{as_root, find, workspace},
+    shell::{as_root, is_again, with_root, workspace},
 };
 
 #[derive(clap::Args)]
@@ -30,24 +30,12 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let on_this_machine = arguments.config.is_some() || !arguments.daemon.is_empty();
     let purpose = if on_this_machine { Purpose::Build } else { Purpose::Lab };
-    // Under sudo below, the user who started this has built it.
-    if env::var_os(BUILT).is_none() {
+    if !is_again() {
         setup::ensure(purpose)?;
         build::compile()?;
     }
-    if on_this_machine {
-        return daemon(arguments);
-    }
-    if lab::is_root() || find("sudo").is_none() {
-        return demo::demo(arguments.duration);
-    }
-    let own: Vec<_> = env::args().skip(1).collect();
-    let own: Vec<_> = own.iter().map(String::as_str).collect();
-    let mut again = as_root(env::current_exe()?, &own)?;
-    Err(again.env(BUILT, "1").exec()).context("cannot start sudo")
+    if on_this_machine { daemon(arguments) } else { with_root(|| demo::demo(arguments.duration)) }
 }
-
-const BUILT: &str = "LB_XTASK_BUILT";
 
 /// Becomes `lb run`, so that signals and the exit code are its own.
 fn daemon(arguments: &Arguments) -> Result<()> {

@@ -3,6 +3,7 @@
 use std::{
     env,
     ffi::OsStr,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::Command,
     time::Instant,
@@ -56,6 +57,24 @@ pub(crate) fn as_root(program: impl AsRef<OsStr>, arguments: &[&str]) -> Result<
     command.args(arguments);
     Ok(command)
 }
+
+/// Does it as root: in this process, or in one that sudo starts again in its place.
+pub(crate) fn with_root(work: impl FnOnce() -> Result<()>) -> Result<()> {
+    if lab::is_root() || find("sudo").is_none() {
+        return work();
+    }
+    let own: Vec<_> = env::args().skip(1).collect();
+    let own: Vec<_> = own.iter().map(String::as_str).collect();
+    let mut again = as_root(env::current_exe()?, &own)?;
+    Err(again.env(AGAIN, "1").exec()).context("cannot start sudo")
+}
+
+/// Whether sudo has started this: whoever did that has built what it needs.
+pub(crate) fn is_again() -> bool {
+    env::var_os(AGAIN).is_some()
+}
+
+const AGAIN: &str = "LB_XTASK_AGAIN";
 
 /// A program's path, also where only root looks by default.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {

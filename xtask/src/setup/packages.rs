@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use super::{Purpose, announced};
 use crate::shell::{as_root, find};
 
-/// A program, the package that has it, and the first purpose that needs it.
+/// A program or a file, the package that has it, and the first purpose that needs it.
 const TOOLS: &[(&str, &str, Purpose)] = &[
     ("ip", "iproute2", Purpose::Lab),
     ("ethtool", "ethtool", Purpose::Lab),
@@ -15,6 +15,7 @@ const TOOLS: &[(&str, &str, Purpose)] = &[
     ("setpriv", "util-linux", Purpose::Lab),
     ("curl", "curl", Purpose::Test),
     ("nginx", "nginx-light", Purpose::Test),
+    ("/usr/lib/nginx/modules/ngx_stream_module.so", "libnginx-mod-stream", Purpose::Test),
     ("ping", "iputils-ping", Purpose::Test),
 ];
 
