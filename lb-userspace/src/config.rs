@@ -40,6 +40,10 @@ pub const DEFAULT_SOCKET: &str = "/run/lb/lb.sock";
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/lb";
 /// Where maps and links are pinned.
 pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/lb";
+/// How long a backend that is taken out stays out, where nobody says.
+pub const DEFAULT_DETACHED_FOR: Duration = Duration::from_secs(60 * 60);
+/// How long it may stay out at most.
+pub const LONGEST_DETACHMENT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Capacity of the flow table.
 pub const DEFAULT_FLOWS: u32 = 1 << 20;
 
@@ -69,6 +73,9 @@ pub struct Global {
     pub pin_dir: PathBuf,
     /// Capacity of the flow table.
     pub flows: u32,
+    /// How long a backend that is taken out stays out, where neither the operator nor its service says.
+    #[serde(serialize_with = "document::serialize_duration")]
+    pub detached_for: Duration,
 }
 
 /// `[service.NAME]`.
@@ -90,6 +97,12 @@ pub struct Service {
     pub fail: Fail,
     /// How long a backend that joins others takes to get to its whole share.
     pub slow_start: Option<Duration>,
+    /// How long a backend that is taken out stays out, where the operator does not say.
+    pub detached_for: Option<Duration>,
+    /// What becomes of a backend whose time out is up.
+    pub after_detachment: AfterDetachment,
+    /// When a backend that was taken out is called back before its time.
+    pub recall: Recall,
     /// How backends are checked.
     pub health: HealthCheck,
     /// At least one; names and addresses are unique.
@@ -105,6 +118,30 @@ pub enum Fail {
     Closed,
     /// Every backend that an operator has not taken out gets its share: a check that is wrong does no harm then.
     Open,
+}
+
+/// What becomes of a backend that an operator took out when its time is up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AfterDetachment {
+    /// It returns as soon as it is healthy.
+    #[default]
+    Return,
+    /// It stays out, and the alarm repeats until somebody acts.
+    Alarm,
+}
+
+/// When a healthy backend that an operator took out is called back before its time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Recall {
+    /// Never.
+    Never,
+    /// When no other is in rotation any more.
+    Last,
+    /// Also when another that is to serve is out of rotation, fails checks, or is at the limit of what it can take.
+    #[default]
+    Pressure,
 }
 
 /// `[service.NAME.health]`.
@@ -213,7 +250,41 @@ impl Backend {
     }
 }
 
+impl Default for HealthCheck {
+    fn default() -> Self {
+        Self {
+            probe: Probe::Tcp,
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            rise: 2,
+            fall: 3,
+            port: None,
+            fast_interval: None,
+            jitter: 10,
+        }
+    }
+}
+
 impl Service {
+    /// One of which only this is said; without backends.
+    pub fn new(name: impl Into<String>, listen: SocketAddr) -> Self {
+        Self {
+            name: name.into(),
+            listen,
+            protocol: Protocol::default(),
+            algorithm: Algorithm::default(),
+            forward: Forward::default(),
+            min_healthy: 1,
+            fail: Fail::default(),
+            slow_start: None,
+            detached_for: None,
+            after_detachment: AfterDetachment::default(),
+            recall: Recall::default(),
+            health: HealthCheck::default(),
+            backends: Vec::new(),
+        }
+    }
+
     /// Whether both would take the same packets.
     pub fn listens_like(&self, other: &Self) -> bool {
         self.listen == other.listen && self.protocol == other.protocol
@@ -245,7 +316,16 @@ impl Config {
                 service.name
             )
         };
-        self.services.iter().filter(unlikely).map(warn).collect()
+        let idle = self.services.iter().flat_map(|service| {
+            service.backends.iter().filter(|backend| backend.weight == 0).map(|backend| {
+                format!(
+                    "backend {} of service {} has weight 0: it takes no connections and nothing brings it back; to take \
+                     it out for a while use `lb backend drain`, which ends by itself",
+                    backend.name, service.name
+                )
+            })
+        });
+        self.services.iter().filter(unlikely).map(warn).chain(idle).collect()
     }
 
     /// Checks the text of a file; the path is only for messages.

@@ -90,7 +90,8 @@ impl Controller {
     pub async fn start(config: Config) -> Result<(Self, Handle), Error> {
         let (state, overrides) = StateFile::open(&config.global.state_dir)?;
         let journal = Journal::open(&config.global.state_dir)?;
-        let mut model = Model::new(&config.services, &overrides, Timestamp::now());
+        let model = Model::new(&config.services, &overrides, Timestamp::now());
+        let mut model = model.with_detached_for(config.global.detached_for);
         let veth = nexthop::any_veth(&config.global.interfaces).await.map_err(Error::Netlink)?;
         let dataplane = Dataplane::open(&options(&config, veth))?;
         let adopted = dataplane.adopted();
@@ -237,17 +238,18 @@ impl Controller {
         if growing || !events.is_empty() {
             self.publish(&events);
         }
-        if events.is_empty() {
-            return;
-        }
-        if let Err(error) = self.state.save(&self.derived.overrides(&self.model)) {
-            tracing::error!("{error}");
-        }
     }
 
     /// Brings the maps up to the model, after changes that cannot be refused any more.
     fn publish(&mut self, events: &[Event]) {
         self.note(events);
+        // The end of a detachment is a run-time change that no operator asked for.
+        let kept = |event: &Event| matches!(event.what, What::Admin | What::Detachment);
+        if events.iter().any(kept)
+            && let Err(error) = self.state.save(&self.derived.overrides(&self.model))
+        {
+            tracing::error!("{error}");
+        }
         if !self.attached {
             return;
         }

@@ -6,11 +6,13 @@
 
 mod backend;
 mod derived;
+mod detachment;
 mod edit;
 mod edit_checks;
 mod edit_service;
 mod event;
 mod overrides;
+mod recall;
 mod rotation;
 mod share;
 
@@ -19,18 +21,21 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 pub use backend::{Admin, Agent, AgentMode, Backend, Change, Checked, Held, Passive, Standing, Wish};
 pub use derived::Derived;
+pub use detachment::{Detachment, Ending};
 pub use edit::{AdminChange, Rejection, entry, no_such_backend, no_such_service};
 pub use event::{Event, What};
 use jiff::Timestamp;
 pub use overrides::{Entry, Override, Overrides, SettingsOverride};
+pub use recall::Trouble;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config,
+    config::{self, DEFAULT_DETACHED_FOR},
     health::{Health, Thresholds},
     plan::{NextHop, Plan},
 };
@@ -42,6 +47,8 @@ pub struct Model {
     pub services: BTreeMap<String, Arc<Service>>,
     /// What the file says of services that were removed at run time.
     removed: BTreeMap<String, config::Service>,
+    /// How long a detachment lasts where neither the operator nor the service says, if not as long as by default.
+    detached_for: Option<Duration>,
 }
 
 /// One service.
@@ -53,6 +60,8 @@ pub struct Service {
     pub spec: config::Service,
     /// The backends there are: those of the file, as changed at run time.
     pub backends: Vec<Backend>,
+    /// When one was last called back.
+    recalled: Option<Timestamp>,
 }
 
 /// A service in a word.
@@ -78,24 +87,34 @@ impl Model {
             let backends = overrides.apply(&spec, file.is_some()).into_iter().map(|(entry, change)| {
                 let mut backend = Backend::new(entry, &spec.health, now);
                 if let Some(admin) = change.and_then(|change| change.admin.clone()) {
-                    backend.admin = admin;
-                    backend.admin_until = change.and_then(|change| change.admin_until);
+                    let since = admin.change.at;
+                    let always = || Detachment::new(since, since + DEFAULT_DETACHED_FOR);
+                    let known = change.and_then(|change| change.detachment.clone());
+                    backend.detach(admin, known.unwrap_or_else(always));
                 }
                 backend.paused = change.and_then(|change| change.paused.clone());
                 backend
             });
-            (spec.name.clone(), Arc::new(Service { file, backends: backends.collect(), spec }))
+            (spec.name.clone(), Arc::new(Service { file, backends: backends.collect(), spec, recalled: None }))
         });
-        Self { services: services.collect(), removed }
+        Self { services: services.collect(), removed, detached_for: None }
+    }
+
+    /// The same with another length of detachments for services that say none.
+    #[must_use]
+    pub fn with_detached_for(self, detached_for: Duration) -> Self {
+        Self { detached_for: Some(detached_for), ..self }
     }
 
     /// The model of another file. Backends that stay the same keep what was learnt of them.
     pub fn reload(&self, services: &[config::Service], now: Timestamp) -> Self {
-        let mut next = Self::new(services, &self.overrides(), now);
+        let mut next = Self { detached_for: self.detached_for, ..Self::new(services, &self.overrides(), now) };
         for (name, service) in &mut next.services {
             let Some(known) = self.services.get(name) else { continue };
             let same_kind = service.is_checked() == known.is_checked();
-            for backend in &mut Arc::make_mut(service).backends {
+            let service = Arc::make_mut(service);
+            service.recalled = known.recalled;
+            for backend in &mut service.backends {
                 let Some(known) = known.backends.iter().find(|known| known.is(&backend.name, backend.address)) else {
                     continue;
                 };
@@ -125,7 +144,7 @@ impl Model {
         now: Timestamp,
     ) -> Vec<Event> {
         let Some(service) = self.services.get_mut(service).map(Arc::make_mut) else { return Vec::new() };
-        let thresholds = Thresholds { rise: service.spec.health.rise, fall: service.spec.health.fall };
+        let thresholds = service.thresholds();
         let Some(index) = service.backends.iter().position(|known| known.name == backend) else { return Vec::new() };
         if !service.backends[index].health.flips(result.is_ok(), thresholds) {
             // The usual case, a thousand times a second: nothing to compare.
@@ -161,20 +180,19 @@ impl Model {
         differ.into_iter().filter_map(service).flatten().collect()
     }
 
-    /// Lets time pass: what was wanted until a time ends then.
+    /// Lets time pass: what was wanted until a time ends then, and who is needed before is called back.
     pub fn tick(&mut self, now: Timestamp) -> Vec<Event> {
         let mut events = Vec::new();
-        for service in self.services.values_mut().filter(|service| service.is_growing() || service.is_due(now)) {
-            let service = Arc::make_mut(service);
-            service.end_slow_starts(now);
-            if !service.is_due(now) {
+        for service in self.services.values_mut() {
+            let due = service.is_due(now);
+            if !due && !service.is_growing() {
                 continue;
             }
-            events.extend(service.change(now, |service| {
-                for backend in service.backends.iter_mut().filter(|backend| backend.is_due(now)) {
-                    backend.end_admin(now);
-                }
-            }));
+            let service = Arc::make_mut(service);
+            service.end_slow_starts(now);
+            if due {
+                events.extend(service.change(now, |service| service.end_detachments(now)));
+            }
         }
         events
     }
@@ -261,14 +279,20 @@ impl Service {
         self.spec.health.probe != config::Probe::None
     }
 
+    /// Whether time, or what was learnt without a word, changes anything of what operators did.
     fn is_due(&self, now: Timestamp) -> bool {
-        self.backends.iter().any(|backend| backend.is_due(now))
+        self.ends_a_detachment(now) || self.calls_back(now)
     }
 
-    /// Changes the service and says what that changed.
+    fn thresholds(&self) -> Thresholds {
+        Thresholds { rise: self.spec.health.rise, fall: self.spec.health.fall }
+    }
+
+    /// Changes the service, calls back who is needed then, and says what that changed.
     fn change(&mut self, now: Timestamp, change: impl FnOnce(&mut Self)) -> Vec<Event> {
         let before = self.moment();
         change(self);
+        self.recall(now);
         self.start_slowly(&before, now);
         self.changes_since(&before, &Change::new(now, "lb", "changed"))
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 
 use crate::{
-    api::types::{BackendHealth, BackendStatus, HealthDocument, SCHEMA_VERSION, ServiceStatus},
+    api::types::{BackendHealth, BackendStatus, DetachmentStatus, HealthDocument, SCHEMA_VERSION, ServiceStatus},
     dataplane::{BackendCounters, Snapshot},
     health::Health,
     model::{Backend, Model, Service},
@@ -67,12 +67,27 @@ fn of_backend(
         paused: backend.paused.is_some(),
         since: whole_second(standing.change.at),
         cause: standing.change.cause,
-        until: backend.admin_until.map(whole_second),
+        until: backend.detachment.as_ref().map(|detachment| whole_second(detachment.until)),
+        detachment: detachment(service, backend),
+        ended: backend.ended.clone(),
         connections: counters.map_or(0, |counters| counters.connections),
         connections_total: totals.connections,
         packets_total: totals.packets_in + totals.packets_out,
         bytes_total: totals.bytes_in + totals.bytes_out,
     }
+}
+
+fn detachment(service: &Service, backend: &Backend) -> Option<DetachmentStatus> {
+    let known = backend.detachment.as_ref()?;
+    Some(DetachmentStatus {
+        actor: backend.admin.change.actor.clone(),
+        reason: known.reason.clone(),
+        since: whole_second(known.since),
+        until: whole_second(known.until),
+        overdue: known.overdue,
+        after: service.spec.after_detachment,
+        recall: known.recall.unwrap_or(service.spec.recall),
+    })
 }
 
 /// How each backend is checked, and what came of it.

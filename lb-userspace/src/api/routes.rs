@@ -138,7 +138,7 @@ async fn change(
     Named((service, backend)): Named<(String, String)>,
     Body(patch): Body<BackendPatch>,
 ) -> Answer<BackendDocument> {
-    let BackendPatch { weight, admin, until, paused, reason, force } = patch;
+    let BackendPatch { weight, admin, until, recall, paused, reason, force } = patch;
     if let Some(paused) = paused {
         if weight.is_some() || admin.is_some() {
             let message = "paused goes with a reason only; change weight and admin in a request of their own";
@@ -147,7 +147,7 @@ async fn change(
         let command = Command::Pause { service: service.clone(), backend: backend.clone(), paused, reason };
         return backend_of(controller.ask(command, &actor.0).await?, service, &backend);
     }
-    let change = AdminChange { admin, weight, until, reason, force };
+    let change = AdminChange { admin, weight, until, recall, reason, force };
     let command = Command::Set { service: service.clone(), backend: backend.clone(), change };
     let services = controller.ask(command, &actor.0).await?;
     backend_of(services, service, &backend)

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    config::Fail,
+    config::{AfterDetachment, Fail, Recall},
     health::Health,
     journal::Entry,
-    model::{Admin, Change, Checked, Passive, Verdict},
+    model::{Admin, Change, Checked, Ending, Held, Passive, Verdict},
     plan::{Algorithm, Forward, Protocol},
 };
 
@@ -147,9 +147,15 @@ pub struct BackendStatus {
     pub since: Timestamp,
     /// Why.
     pub cause: String,
-    /// When what the operator wants ends by itself, if it does.
+    /// When what the operator wants ends by itself: that of `detachment`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// While it is draining or disabled: by whom, why and for how long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detachment: Option<DetachmentStatus>,
+    /// How its last detachment ended, when no operator ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Held<Ending>>,
     /// Flows open at this moment.
     pub connections: u64,
     /// Flows ever.
@@ -158,6 +164,25 @@ pub struct BackendStatus {
     pub packets_total: u64,
     /// Bytes, both ways.
     pub bytes_total: u64,
+}
+
+/// By whom, why and for how long a backend is out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DetachmentStatus {
+    /// Who took it out.
+    pub actor: String,
+    /// Why, in the operator's words.
+    pub reason: Option<String>,
+    /// Since when.
+    pub since: Timestamp,
+    /// When its time is up.
+    pub until: Timestamp,
+    /// Whether its time is up and it stays out until somebody acts.
+    pub overdue: bool,
+    /// What becomes of it when its time is up.
+    pub after: AfterDetachment,
+    /// When it is called back before that.
+    pub recall: Recall,
 }
 
 /// The backends of a service.
@@ -213,9 +238,12 @@ pub struct BackendPatch {
     /// What the operator wants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin: Option<Admin>,
-    /// When that ends by itself: with draining and disabled only.
+    /// When that ends by itself: with draining and disabled only, which last as long as the configuration says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// When it is called back before that: with draining and disabled only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recall: Option<Recall>,
     /// Whether its checks are to be paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,

@@ -15,6 +15,7 @@ use super::{completion, error::TimedOut, output::Output, status::backends as tab
 use crate::{
     api::types::{BackendDocument, BackendPatch, BackendsDocument, ErrorCode, NewBackend, SCHEMA_VERSION},
     client::{self, Client},
+    config::Recall,
     model::Admin,
     plan::MAX_WEIGHT,
 };
@@ -33,9 +34,13 @@ pub(super) struct Absence {
     /// Why, for whoever looks at the status.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Enable it again by itself after that long, say 30m.
+    /// For how long, say 30m: it returns by itself then, as `after_detachment` says. Given again, it starts anew
+    /// [default: `detached_for` of the configuration, 1h].
     #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
     period: Option<Duration>,
+    /// When to call it back before that [default: `recall` of the configuration, pressure].
+    #[arg(long, value_enum)]
+    recall: Option<Recall>,
     #[command(flatten)]
     consent: Consent,
 }
@@ -194,9 +199,9 @@ impl Command {
 impl Absence {
     /// The change that takes a backend out of rotation, and whether it is insisted on.
     fn of(self, admin: Admin) -> anyhow::Result<(BackendPatch, Consent)> {
-        let Self { reason, period, consent } = self;
+        let Self { reason, period, recall, consent } = self;
         let until = period.map(|period| Timestamp::now().checked_add(period)).transpose()?;
-        Ok((BackendPatch { admin: Some(admin), until, reason, ..BackendPatch::default() }, consent))
+        Ok((BackendPatch { admin: Some(admin), until, recall, reason, ..BackendPatch::default() }, consent))
     }
 }
 

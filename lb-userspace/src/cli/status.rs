@@ -11,8 +11,9 @@ use super::{
     output::{Output, Tone, cell, word},
 };
 use crate::{
-    api::types::{BackendStatus, ServiceStatus, StatusDocument},
+    api::types::{BackendStatus, DetachmentStatus, ServiceStatus, StatusDocument},
     client::{Client, Error},
+    config::AfterDetachment,
     health::Health,
     model::{Admin, Passive, Verdict},
     plan::Protocol,
@@ -109,7 +110,9 @@ pub(super) fn backends(backends: &[BackendStatus], output: Output) -> String {
     let header = ["  BACKEND", "ADDRESS", "ROTATION", "ADMIN", "HEALTH", "WEIGHT", "CONNS", "TOTAL", "SINCE", "CAUSE"];
     let mut table = output.table(&header, &[5, 6, 7]);
     let now = Timestamp::now();
-    for backend in backends {
+    // Whoever looks sees first what somebody has to put back.
+    let (detached, others): (Vec<_>, Vec<_>) = backends.iter().partition(|backend| backend.detachment.is_some());
+    for backend in detached.into_iter().chain(others) {
         let rotation = if backend.in_rotation { cell("in", Tone::Good) } else { cell("out", Tone::Bad) };
         let admin = match backend.admin {
             Admin::Enabled => word(backend.admin).into(),
@@ -135,10 +138,30 @@ pub(super) fn backends(backends: &[BackendStatus], output: Output) -> String {
             backend.connections.into(),
             backend.connections_total.into(),
             ago(backend.since, now).into(),
-            (&backend.cause).into(),
+            match &backend.detachment {
+                Some(detachment) => cell(absence(backend, detachment, now), Tone::Warning),
+                None => (&backend.cause).into(),
+            },
         ]);
     }
     table.trim_fmt()
+}
+
+/// "healthy, out of rotation for 3h 12m, disabled by uid 1000: kernel test, returns in 12m 5s".
+fn absence(backend: &BackendStatus, detachment: &DetachmentStatus, now: Timestamp) -> String {
+    let health = match backend.health {
+        Health::Up => "healthy",
+        Health::Down => "unhealthy",
+        Health::Unknown => "not checked yet",
+    };
+    let end = match detachment.after {
+        _ if detachment.overdue => {
+            format!("its time was up {} ago, and it stays out until somebody acts", ago(detachment.until, now))
+        }
+        AfterDetachment::Return => format!("returns in {}", ago(now, detachment.until)),
+        AfterDetachment::Alarm => format!("alarm in {}", ago(now, detachment.until)),
+    };
+    format!("{health}, out of rotation for {}, {}, {end}", ago(backend.since, now), backend.cause)
 }
 
 /// "3h 12m": two units, as coarse as they may be.

@@ -19,6 +19,8 @@ const SOCKET_PATH_LEN: usize = 107;
 /// The longest interface name (`IFNAMSIZ`, less its final zero byte).
 const INTERFACE_LEN: usize = 15;
 const SLOW_STARTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+/// Between what a test needs and what nobody remembers.
+const DETACHMENTS: RangeInclusive<Duration> = Duration::from_secs(1)..=super::LONGEST_DETACHMENT;
 /// More than a service can have.
 const MOST_BACKENDS: usize = 1 << 20;
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(24 * 60 * 60);
@@ -114,6 +116,7 @@ fn global(raw: raw::Global, problems: &mut Problems) -> Global {
         state_dir: path(raw.state_dir, super::DEFAULT_STATE_DIR, most, problems),
         pin_dir: path(raw.pin_dir, super::DEFAULT_PIN_DIR, most, problems),
         flows: integer(raw.flows.as_ref(), "flows", 64..=1 << 24, super::DEFAULT_FLOWS, problems),
+        detached_for: duration(raw.detached_for, DETACHMENTS, super::DEFAULT_DETACHED_FOR, problems),
     }
 }
 
@@ -169,6 +172,7 @@ fn service(name: Spanned<String>, raw: raw::Service, origin: Origin, problems: &
         }
     };
     let slow_start = raw.slow_start.map(|raw| duration(Some(raw), SLOW_STARTS, Duration::ZERO, problems));
+    let detached_for = raw.detached_for.map(|raw| duration(Some(raw), DETACHMENTS, Duration::ZERO, problems));
     let backends = backends(name.get_ref(), listen, raw.forward, raw.backend, problems);
     if origin == Origin::File && !backends.is_empty() && backends.iter().all(|backend| backend.backup) {
         problems.add(&name, format!("every backend of service {} is a backup: for none", name.get_ref()));
@@ -185,6 +189,9 @@ fn service(name: Spanned<String>, raw: raw::Service, origin: Origin, problems: &
         min_healthy,
         fail: raw.fail,
         slow_start,
+        detached_for,
+        after_detachment: raw.after_detachment,
+        recall: raw.recall,
         health,
         backends,
     })

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Backend, Fail, Global, HealthCheck, Probe, Problem, Service, check, raw};
+use super::{AfterDetachment, Backend, Fail, Global, HealthCheck, Probe, Problem, Recall, Service, check, raw};
 
 /// The JSON schema of the file (draft 2020-12).
 pub const SCHEMA: &str = include_str!("schema.json");
@@ -29,6 +29,10 @@ struct ServiceDocument<'a> {
     fail: Fail,
     #[serde(skip_serializing_if = "Option::is_none")]
     slow_start: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detached_for: Option<String>,
+    after_detachment: AfterDetachment,
+    recall: Recall,
     health: HealthDocument<'a>,
     backend: Vec<BackendDocument<'a>>,
 }
@@ -170,6 +174,9 @@ fn service_document(service: &Service) -> ServiceDocument<'_> {
         min_healthy: service.min_healthy,
         fail: service.fail,
         slow_start: service.slow_start.map(duration),
+        detached_for: service.detached_for.map(duration),
+        after_detachment: service.after_detachment,
+        recall: service.recall,
         health: health_document(&service.health),
         backend: service.backends.iter().map(backend_document).collect(),
     }
@@ -214,6 +221,11 @@ fn backend_document(backend: &Backend) -> BackendDocument<'_> {
 
 fn duration(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
+}
+
+/// As the file writes it.
+pub(super) fn serialize_duration<S: serde::Serializer>(period: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&duration(*period))
 }
 
 fn flatten(key: String, value: &Value, values: &mut BTreeMap<String, String>) {
@@ -278,6 +290,8 @@ mod tests {
             (format!("{service}forward = \"?\""), "/$defs/service/properties/forward/enum"),
             (format!("{service}protocol = \"?\""), "/$defs/service/properties/protocol/enum"),
             (format!("{service}fail = \"?\""), "/$defs/service/properties/fail/enum"),
+            (format!("{service}recall = \"?\""), "/$defs/service/properties/recall/enum"),
+            (format!("{service}after_detachment = \"?\""), "/$defs/service/properties/after_detachment/enum"),
             ("global.interfaces = []\nglobal.xdp_mode = \"?\"".into(), "/properties/global/properties/xdp_mode/enum"),
         ] {
             // serde names a single choice without "one of", but in the same quotes.

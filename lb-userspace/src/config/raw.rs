@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Fail, Problem};
+use super::{AfterDetachment, Fail, Problem, Recall};
 use crate::{
     dataplane::XdpMode,
     plan::{Algorithm, Forward, Protocol},
@@ -38,6 +38,7 @@ pub(super) struct Global {
     pub(super) state_dir: Option<Spanned<PathBuf>>,
     pub(super) pin_dir: Option<Spanned<PathBuf>>,
     pub(super) flows: Option<Spanned<i64>>,
+    pub(super) detached_for: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -54,6 +55,11 @@ pub(super) struct Service {
     #[serde(default)]
     pub(super) fail: Fail,
     pub(super) slow_start: Option<Spanned<String>>,
+    pub(super) detached_for: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) after_detachment: AfterDetachment,
+    #[serde(default)]
+    pub(super) recall: Recall,
     #[serde(default)]
     pub(super) health: Health,
     #[serde(default)]

@@ -82,9 +82,14 @@ fn the_shortest_file_has_the_documented_defaults() {
             state_dir: "/var/lib/lb".into(),
             pin_dir: "/sys/fs/bpf/lb".into(),
             flows: 1_048_576,
+            detached_for: Duration::from_secs(3600),
         }
     );
     let service = &config.services[0];
+    assert_eq!(
+        (service.detached_for, service.after_detachment, service.recall),
+        (None, AfterDetachment::Return, Recall::Pressure)
+    );
     assert_eq!(
         (service.protocol, service.algorithm, service.forward, service.min_healthy),
         (Protocol::Tcp, Algorithm::RoundRobin, Forward::Nat, 1)
@@ -126,6 +131,7 @@ fn every_mistake_is_pointed_at() {
     check("[\"eth0\"]", "[\"eth0\"]\nflows = 63", "4:9", "between 64 and 16777216, not 63");
     check("[\"eth0\"]", "[\"eth0\"]\nflows = 16777217", "4:9", "between 64 and 16777216");
     check("[\"eth0\"]", "[\"eth0\"]\nsocket = \"lb.sock\"", "4:10", "starts with /");
+    check("[\"eth0\"]", "[\"eth0\"]\ndetached_for = \"31days\"", "4:16", "between 1s and 30days");
     check("\"500ms\"", "\"0s\"", "12:12", "0s is not between 10ms and 1day");
     check("\"250ms\"", "\"2m\"", "13:11", "2m is not between 10ms and 1m");
     check("\"250ms\"", "\"a while\"", "13:11", "\"a while\" is not a duration");
@@ -280,4 +286,14 @@ fn a_udp_service_with_a_tcp_check_at_its_own_port_is_warned_of() {
     ] {
         assert!(warnings(rest, health).is_empty(), "{rest} {health}");
     }
+}
+
+#[test]
+fn a_backend_of_weight_0_is_warned_of() {
+    let warnings = parse(&file("weight = 3", "weight = 0")).unwrap().warnings();
+    assert!(
+        matches!(&warnings[..], [one] if one.starts_with("backend web-01 of service web has weight 0")),
+        "{warnings:?}"
+    );
+    assert!(parse(&file("", "")).unwrap().warnings().is_empty());
 }

@@ -48,7 +48,8 @@ pub(super) fn events(model: &Model, events: &[Event]) {
             }
             (What::Backend | What::Service, "present") => tracing::info!("{subject} added: {cause}"),
             (What::Backend | What::Service, _) => tracing::info!("{subject} removed: {cause}"),
-            (What::Admin | What::Weight | What::Passive | What::Checks | What::Agent, _) => {
+            (What::Detachment, "overdue") => tracing::warn!("{subject}: {cause}; {count}"),
+            (What::Admin | What::Detachment | What::Weight | What::Passive | What::Checks | What::Agent, _) => {
                 tracing::info!("{subject}: {} {from} -> {to}: {cause}", what.word());
             }
             // Told by the rotation that follows.

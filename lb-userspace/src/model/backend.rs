@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::{Detachment, Ending};
 use crate::{
     config,
     health::{Health, Machine, Thresholds},
@@ -145,8 +146,10 @@ pub struct Backend {
     pub weight: Held<u16>,
     /// What an operator wants.
     pub admin: Held<Admin>,
-    /// When an operator's wish ends by itself; the backend is enabled again then.
-    pub admin_until: Option<Timestamp>,
+    /// For how long it is draining or disabled; nothing while it is enabled.
+    pub detachment: Option<Detachment>,
+    /// How its last detachment ended, when no operator ended it nor has had a word on it since.
+    pub ended: Option<Held<Ending>>,
     /// What its checks say.
     pub health: Machine,
     /// How that came to be.
@@ -202,7 +205,8 @@ impl Backend {
             address: entry.address,
             weight: Held::new(entry.weight, configured.clone()),
             admin: Held::new(Admin::Enabled, configured.clone()),
-            admin_until: None,
+            detachment: None,
+            ended: None,
             health: Machine::new(health),
             health_change,
             health_port: entry.health_port,
@@ -229,8 +233,12 @@ impl Backend {
 
     /// Whether nothing keeps it from taking new flows, but that it may be a backup.
     pub fn is_fit(&self) -> bool {
-        self.admin.value == Admin::Enabled
-            && self.weight.value != 0
+        self.admin.value == Admin::Enabled && self.would_serve()
+    }
+
+    /// Whether it would, were it enabled.
+    pub(super) fn would_serve(&self) -> bool {
+        self.weight.value != 0
             && self.route.value.is_ok()
             && self.health.health() == Health::Up
             && self.agent_agrees()
@@ -254,18 +262,6 @@ impl Backend {
     pub(super) fn is_news(&self, said: Agent) -> bool {
         said.mode.is_some_and(|mode| mode != self.agent.value.mode)
             || said.percent.is_some_and(|percent| percent != self.agent.value.percent)
-    }
-
-    /// Whether what an operator wanted for a while is over.
-    pub(super) fn is_due(&self, now: Timestamp) -> bool {
-        self.admin_until.is_some_and(|until| until <= now)
-    }
-
-    /// Enables it again after a while.
-    pub(super) fn end_admin(&mut self, now: Timestamp) {
-        let cause = format!("enabled again: {} for a while, which is over", self.admin.change.cause);
-        self.admin = Held::new(Admin::Enabled, Change::new(now, "timer", cause));
-        self.admin_until = None;
     }
 
     /// How the way to it came to be what it is.
@@ -301,7 +297,8 @@ impl Backend {
     /// What keeps it out of rotation: of several causes the one that an operator must undo first.
     fn blocker(&self) -> Option<Change> {
         if self.admin.value != Admin::Enabled {
-            return Some(self.admin.change.clone());
+            let at = self.detachment.as_ref().map_or(self.admin.change.at, |detachment| detachment.since);
+            return Some(Change { at, ..self.admin.change.clone() });
         }
         if self.weight.value == 0 {
             let cause = format!("weight 0 ({})", self.weight.change.cause);
@@ -325,6 +322,7 @@ impl Backend {
         self.route = known.route.clone();
         self.passive = known.passive.clone();
         self.joined = known.joined;
+        self.ended = known.ended.clone();
         self.paused = known.paused.clone();
         if health {
             self.agent = known.agent.clone();

@@ -4,8 +4,14 @@ use std::{net::SocketAddr, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::{Admin, Backend, Change, Held, Model, Service};
-use crate::{config, plan::MAX_WEIGHT};
+use super::{
+    Admin, Backend, Change, Detachment, Held, Model, Service,
+    detachment::{self, whole_second},
+};
+use crate::{
+    config::{self, DEFAULT_DETACHED_FOR, Recall},
+    plan::MAX_WEIGHT,
+};
 
 /// The longest reason, in bytes.
 const REASON_LEN: usize = 256;
@@ -37,8 +43,10 @@ pub struct AdminChange {
     pub admin: Option<Admin>,
     /// Share of new flows.
     pub weight: Option<u16>,
-    /// When the admin state ends by itself, for draining and disabling.
+    /// When draining or disabling ends by itself, if not when the configuration says.
     pub until: Option<Timestamp>,
+    /// When the backend is called back before that, if not when the configuration says.
+    pub recall: Option<Recall>,
     /// Why, in the operator's words.
     pub reason: Option<String>,
     /// Whether to do it even when the service is left with nothing in rotation.
@@ -92,13 +100,15 @@ impl Model {
         actor: &str,
         now: Timestamp,
     ) -> Result<(), Rejection> {
+        let default = self.detached_for.unwrap_or(DEFAULT_DETACHED_FOR);
         let service = self.service_mut(service)?;
         let index = service.index(backend)?;
         if let Some(weight) = wish.weight {
             check_weight(weight)?;
         }
         check_reason(wish.reason.as_deref())?;
-        check_until(wish, now)?;
+        check_detachment(wish)?;
+        let until = detachment::end(wish.until, service.spec.detached_for.unwrap_or(default), now)?;
         let action = match (wish.admin, wish.weight) {
             (Some(Admin::Draining), _) => Some("draining"),
             (Some(Admin::Disabled), _) => Some("disabling"),
@@ -108,16 +118,19 @@ impl Model {
         if let Some(action) = action.filter(|_| !wish.force) {
             service.refuse_emptying(index, action)?;
         }
+        let troubled = service.troubled();
         let backend = &mut service.backends[index];
         if let Some(weight) = wish.weight {
             backend.set_weight(weight, Change::new(now, actor, explain("weight set", actor, wish)));
         }
         if let Some(admin) = wish.admin {
-            if admin != backend.admin.value || wish.reason.is_some() {
-                backend.admin = Held::new(admin, Change::new(now, actor, explain(done(admin), actor, wish)));
-            }
-            // The last word holds: without a time it is for good.
-            backend.admin_until = wish.until;
+            // The same for longer is the same, unless for another reason.
+            let news = admin != backend.admin.value || wish.reason.is_some();
+            let held = Held::new(admin, Change::new(now, actor, explain(done(admin), actor, wish)));
+            let accepted = troubled.into_iter().map(|(name, _)| name).filter(|name| *name != backend.name).collect();
+            let (reason, recall) = (wish.reason.clone(), wish.recall);
+            let next = Detachment { reason, recall, accepted, ..Detachment::new(now, until) };
+            backend.detach(if news { held } else { backend.admin.clone() }, next);
         }
         Ok(())
     }
@@ -212,23 +225,20 @@ pub(super) fn check_reason(reason: Option<&str>) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Only what takes a backend out of service is for a while, and that ends in the future.
-fn check_until(wish: &AdminChange, now: Timestamp) -> Result<(), Rejection> {
-    let Some(until) = wish.until else { return Ok(()) };
-    if !matches!(wish.admin, Some(Admin::Draining | Admin::Disabled)) {
-        return Err(Rejection::Invalid("a time to end belongs to draining and disabling only".into()));
+/// Only what takes a backend out of service is for a while.
+fn check_detachment(wish: &AdminChange) -> Result<(), Rejection> {
+    if matches!(wish.admin, Some(Admin::Draining | Admin::Disabled)) {
+        return Ok(());
     }
-    if until <= now {
-        return Err(Rejection::Invalid(format!("{} is over already", whole_second(until))));
-    }
-    Ok(())
+    let message = match wish {
+        AdminChange { until: Some(_), .. } => "a time to end belongs to draining and disabling only",
+        AdminChange { recall: Some(_), .. } => "whether to be called back belongs to draining and disabling only",
+        _ => return Ok(()),
+    };
+    Err(Rejection::Invalid(message.into()))
 }
 
-fn whole_second(at: Timestamp) -> Timestamp {
-    Timestamp::from_second(at.as_second()).unwrap_or(at)
-}
-
-fn done(admin: Admin) -> &'static str {
+pub(super) fn done(admin: Admin) -> &'static str {
     match admin {
         Admin::Enabled => "enabled",
         Admin::Draining => "drained",
@@ -237,10 +247,9 @@ fn done(admin: Admin) -> &'static str {
 }
 
 fn explain(done: &str, actor: &str, wish: &AdminChange) -> String {
-    let until = wish.until.map(|until| format!(" until {}", whole_second(until))).unwrap_or_default();
     match &wish.reason {
-        Some(reason) => format!("{done} by {actor}{until}: {reason}"),
-        None => format!("{done} by {actor}{until}"),
+        Some(reason) => format!("{done} by {actor}: {reason}"),
+        None => format!("{done} by {actor}"),
     }
 }
 

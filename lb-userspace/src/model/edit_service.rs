@@ -39,6 +39,7 @@ impl Model {
             file: self.removed.remove(name),
             backends: backends.collect(),
             spec: config::Service { backends: Vec::new(), ..spec.clone() },
+            recalled: None,
         };
         self.services.insert(name.to_owned(), Arc::new(service));
         Ok(())

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, Backend, Change, Model, Passive, Service, Verdict, Wish};
+use super::{Admin, Backend, Change, Model, Passive, Service, Verdict, Wish, detachment::whole_second};
 use crate::health::Health;
 
 /// One change, as the event log keeps it.
@@ -37,6 +37,8 @@ pub struct Event {
 pub enum What {
     /// What an operator wants of a backend: enabled, draining, disabled.
     Admin,
+    /// For how long a backend is out: "until 2026-02-26T14:11:00Z" becomes another time, or "overdue".
+    Detachment,
     /// What the checks of a backend say: unknown, up, down.
     Health,
     /// The checks of a backend: running, paused.
@@ -74,6 +76,18 @@ struct Facts {
     routed: bool,
     weight: u16,
     in_rotation: bool,
+    until: Option<Timestamp>,
+    overdue: bool,
+}
+
+impl Facts {
+    fn detachment(self) -> String {
+        match self.until {
+            _ if self.overdue => "overdue".into(),
+            Some(until) => format!("until {}", whole_second(until)),
+            None => "none".into(),
+        }
+    }
 }
 
 /// What is compared of a service.
@@ -98,6 +112,7 @@ impl What {
     pub fn word(self) -> &'static str {
         match self {
             Self::Admin => "admin",
+            Self::Detachment => "detachment",
             Self::Health => "health",
             Self::Checks => "checks",
             Self::Agent => "agent",
@@ -161,6 +176,8 @@ impl Service {
                 routed: backend.route.value.is_ok(),
                 weight: backend.weight.value,
                 in_rotation: backend.is_fit() && !(backend.backup && stand_by),
+                until: backend.detachment.as_ref().map(|detachment| detachment.until),
+                overdue: backend.detachment.as_ref().is_some_and(|detachment| detachment.overdue),
             };
             (backend.name.clone(), facts)
         };
@@ -200,7 +217,11 @@ impl Service {
                 events.push(self.event(what, Some(&backend.name), from, to, change));
             }
         };
-        note(What::Admin, from.admin.word(), to.admin.word(), &backend.admin.change);
+        note(What::Admin, from.admin.word(), to.admin.word(), &backend.admin_change());
+        if from.until.is_some() && to.until.is_some() {
+            let change = backend.overdue_change().unwrap_or_else(|| change.clone());
+            note(What::Detachment, &from.detachment(), &to.detachment(), &change);
+        }
         note(What::Weight, &from.weight.to_string(), &to.weight.to_string(), change);
         note(What::Route, routed(from.routed), routed(to.routed), &backend.route_change());
         note(What::Health, from.health.word(), to.health.word(), &backend.health_change);

@@ -5,11 +5,10 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Admin, Change, Held, Model, Service};
+use super::{Admin, Change, Detachment, Held, Model, Service};
 use crate::config::{self, document};
 
 /// The changes of every service.
@@ -43,9 +42,9 @@ pub struct Override {
     pub backend: Option<Entry>,
     /// What an operator wants of it, when that is not to serve.
     pub admin: Option<Held<Admin>>,
-    /// When that ends by itself.
+    /// For how long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub admin_until: Option<Timestamp>,
+    pub detachment: Option<Detachment>,
     /// Who paused its checks, if they are paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Change>,
@@ -128,7 +127,7 @@ impl Service {
             change.backend = Some(Entry::from(&backend.as_config()));
             change.paused = backend.paused.clone();
             change.admin = Some(backend.admin.clone()).filter(|admin| admin.value != Admin::Enabled);
-            change.admin_until = backend.admin_until;
+            change.detachment = backend.detachment.clone();
         }
         changes.retain(|_, change| change.file != change.backend || change.admin.is_some() || change.paused.is_some());
         changes

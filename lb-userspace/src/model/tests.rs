@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use proptest::prelude::*;
 
 use super::*;
@@ -12,25 +10,9 @@ pub(super) fn at(second: i64) -> Timestamp {
 /// A service "web" with backends "a", "b", ... of these weights.
 pub(super) fn service(weights: &[u16]) -> config::Service {
     config::Service {
-        name: "web".into(),
-        listen: "203.0.113.10:80".parse().unwrap(),
-        protocol: Default::default(),
-        algorithm: Default::default(),
-        forward: Default::default(),
-        min_healthy: 1,
-        fail: Default::default(),
-        slow_start: None,
-        health: HealthCheck {
-            probe: Probe::Tcp,
-            interval: Duration::from_secs(2),
-            timeout: Duration::from_secs(1),
-            rise: 2,
-            fall: 3,
-            port: None,
-            fast_interval: None,
-            jitter: 0,
-        },
+        health: HealthCheck { jitter: 0, ..HealthCheck::default() },
         backends: weights.iter().enumerate().map(|(index, weight)| entry_of(index, *weight)).collect(),
+        ..config::Service::new("web", "203.0.113.10:80".parse().unwrap())
     }
 }
 
@@ -201,36 +183,6 @@ fn every_edit_leaves_its_events() {
         },
         &["web service present->absent (uid 7)"],
     );
-}
-
-#[test]
-fn what_is_wanted_for_a_while_ends_by_itself() {
-    let mut model = serving(&[1, 1]);
-    let wish = AdminChange { until: Some(at(50)), reason: Some("kernel".into()), ..admin(Admin::Draining) };
-    model.set("web", "a", &wish, "uid 0", at(20)).unwrap();
-    assert_eq!(standing(&model, "a").2, "drained by uid 0 until 1970-01-01T00:00:50Z: kernel");
-    let mut model = Model::new(&[service(&[1, 1])], &model.overrides(), at(30));
-    assert_eq!(model.tick(at(49)), []);
-    assert_eq!(told(&model.tick(at(50))), ["a admin draining->enabled (timer)"]);
-    assert_eq!(backend(&model, "a").admin.value, Admin::Enabled);
-    assert_eq!(model.overrides(), Overrides::default());
-    assert_eq!(model.tick(at(51)), []);
-}
-
-#[test]
-fn the_last_word_says_for_how_long() {
-    let mut model = serving(&[1, 1]);
-    let wish = AdminChange { until: Some(at(50)), ..admin(Admin::Draining) };
-    model.set("web", "a", &wish, "uid 0", at(20)).unwrap();
-    model.set("web", "a", &admin(Admin::Draining), "uid 0", at(30)).unwrap();
-    assert_eq!(model.tick(at(60)), []);
-    for wish in [
-        AdminChange { until: Some(at(19)), ..admin(Admin::Draining) },
-        AdminChange { until: Some(at(50)), ..admin(Admin::Enabled) },
-        AdminChange { until: Some(at(50)), ..weight(2) },
-    ] {
-        assert!(matches!(model.set("web", "a", &wish, "uid 0", at(20)), Err(Rejection::Invalid(_))), "{wish:?}");
-    }
 }
 
 #[test]

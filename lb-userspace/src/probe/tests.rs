@@ -114,16 +114,9 @@ async fn a_probe_passes_only_on_a_wanted_answer() {
 /// A service whose backends are all at one address. Its own is of the documentation; the checks go where the server is.
 fn model(address: SocketAddr, probe: Probe, backends: &[&str]) -> Model {
     let service = crate::config::Service {
-        name: "web".into(),
-        listen: "203.0.113.10:80".parse().unwrap(),
-        protocol: Default::default(),
-        algorithm: Default::default(),
-        forward: Default::default(),
-        min_healthy: 1,
-        fail: Default::default(),
-        slow_start: None,
         health: check_of(probe),
         backends: backends.iter().map(|name| crate::config::Backend::new(*name, address, 1)).collect(),
+        ..crate::config::Service::new("web", "203.0.113.10:80".parse().unwrap())
     };
     Model::new(&[service], &crate::model::Overrides::default(), jiff::Timestamp::UNIX_EPOCH)
 }

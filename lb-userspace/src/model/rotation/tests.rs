@@ -85,6 +85,7 @@ fn a_backup_is_one_after_a_restart() {
 fn a_service_that_fails_open_gives_traffic_to_all_that_can_be_reached() {
     let mut spec = service(&[1, 2, 1]);
     spec.fail = Fail::Open;
+    spec.recall = config::Recall::Never;
     let mut model = serving_of(spec);
     model.set("web", "c", &admin(Admin::Disabled), "uid 0", at(20)).unwrap();
     turn(&mut model, "a", false, 20);
