@@ -135,7 +135,7 @@ fn a_detachment_that_would_never_end_is_refused() {
         let _servers = Nginx::start_all(lab)?;
         let daemon = Daemon::start(lab, &[Service::web(lab, Family::V4)])?;
         let refused = daemon.lb(&["backend", "disable", "web/web-02", "--for", "1year"])?;
-        ensure!(refused.code == Some(1) && refused.stderr.contains("at most 30days"), "{refused:?}");
+        ensure!(refused.code == Some(2) && refused.stderr.contains("at most 30days"), "{refused:?}");
         detach(&daemon, &["disable", "web/web-02"])?;
         let (told, _) = line(&daemon, "web-02")?;
         ensure!(told.contains("returns in 59m") || told.contains("returns in 1h"), "an hour is the default: {told}");
