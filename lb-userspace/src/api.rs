@@ -15,6 +15,9 @@
 //! | DELETE /v1/services/{service}?force=true | | [`StatusDocument`] of those left |
 //! | GET /v1/health | | [`HealthDocument`] |
 //! | POST /v1/services/{service}/backends/{backend}/check | | [`CheckDocument`], after one check that counts for nothing |
+//! | GET /v1/alarms | | [`AlarmsDocument`] |
+//! | POST /v1/alarms/silences | [`NewSilence`] | [`AlarmsDocument`] |
+//! | POST /v1/alarms/test | [`AlarmTest`] | [`AlarmTestDocument`] |
 //! | PUT /v1/xdp/log | [`PacketLog`] | [`PacketLogDocument`] |
 //! | GET /v1/config | | [`ConfigDocument`] |
 //! | GET /v1/config/diff | | [`DriftDocument`] |
@@ -31,6 +34,10 @@
 //! [`HealthDocument`]: types::HealthDocument
 //! [`CheckDocument`]: types::CheckDocument
 //! [`NewService`]: types::NewService
+//! [`AlarmsDocument`]: types::AlarmsDocument
+//! [`NewSilence`]: types::NewSilence
+//! [`AlarmTest`]: types::AlarmTest
+//! [`AlarmTestDocument`]: types::AlarmTestDocument
 //! [`PacketLog`]: types::PacketLog
 //! [`PacketLogDocument`]: types::PacketLogDocument
 //! [`ConfigDocument`]: types::ConfigDocument
@@ -39,6 +46,7 @@
 //! [`EventsDocument`]: types::EventsDocument
 //! [`ErrorDocument`]: types::ErrorDocument
 
+mod alarms;
 mod body;
 mod config;
 mod events;

@@ -1,5 +1,6 @@
 //! The command line: what can be asked of `lb`, a file per command, and what its exit codes mean.
 
+mod alarm;
 mod backend;
 mod completion;
 mod config;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use self::output::{Format, Output};
+pub(crate) use self::status::ago;
 pub use self::{completion::complete, error::fail};
 use crate::{client::Client, config as configuration};
 
@@ -59,6 +61,9 @@ enum Command {
     /// List, show, add, remove, change, drain, enable and disable backends.
     #[command(subcommand)]
     Backend(backend::Command),
+    /// List, test and silence alarms.
+    #[command(subcommand)]
+    Alarm(alarm::Command),
     /// List, make, pause and resume checks of backends.
     #[command(subcommand)]
     Health(health::Command),
@@ -106,6 +111,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Status(status) => block_on(status.run(&client, output)),
         Command::Events(events) => block_on(events.run(&client, output)),
         Command::Stats(stats) => stats.run(output),
+        Command::Alarm(command) => block_on(command.run(&client, output)),
         Command::Backend(command) => block_on(command.run(&client, output)),
         Command::Config(command) => block_on(command.run(&client, output)),
         Command::Flow(command) => command.run(output),

@@ -20,9 +20,9 @@ use tokio::{net::UnixStream, time};
 
 use crate::{
     api::types::{
-        BackendDocument, BackendPatch, BackendsDocument, CheckDocument, ConfigDocument, DriftDocument, ErrorBody,
-        ErrorDocument, EventsDocument, HealthDocument, NewBackend, NewService, PacketLog, PacketLogDocument,
-        ReloadDocument, StatusDocument,
+        AlarmTest, AlarmTestDocument, AlarmsDocument, BackendDocument, BackendPatch, BackendsDocument, CheckDocument,
+        ConfigDocument, DriftDocument, ErrorBody, ErrorDocument, EventsDocument, HealthDocument, NewBackend,
+        NewService, NewSilence, PacketLog, PacketLogDocument, ReloadDocument, StatusDocument,
     },
     journal::Filter,
 };
@@ -203,6 +203,30 @@ impl Client {
     /// See [`Error`].
     pub async fn reload(&self) -> Result<ReloadDocument, Error> {
         self.ask(Method::POST, "/v1/config/reload", None::<&()>).await
+    }
+
+    /// What fires, what is silenced, and how those fare who carry alarms.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn alarms(&self) -> Result<AlarmsDocument, Error> {
+        self.ask(Method::GET, "/v1/alarms", None::<&()>).await
+    }
+
+    /// Tells nobody of something for a while.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn silence(&self, wish: &NewSilence) -> Result<AlarmsDocument, Error> {
+        self.ask(Method::POST, "/v1/alarms/silences", Some(wish)).await
+    }
+
+    /// Tells everybody, or one, that this is a test.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn test_alarms(&self, test: &AlarmTest) -> Result<AlarmTestDocument, Error> {
+        self.ask(Method::POST, "/v1/alarms/test", Some(test)).await
     }
 
     /// Whether the program is to log the packets that it drops.

@@ -5,6 +5,7 @@
 //! after it rely on these values and check nothing again.
 
 mod address;
+mod alarm;
 mod check;
 pub mod document;
 mod error;
@@ -13,18 +14,19 @@ mod raw;
 
 use std::{
     fs,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     ops::Range,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 pub use address::{AddressError, parse_backend};
+pub use alarm::{AlarmRules, AlarmTarget, Alarms, Channel, Secret, Webhook};
 pub(crate) use check::check_pair;
 pub use check::{NameError, check_name};
 pub use error::{Error, Problem};
 pub use expect::StatusRanges;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
     config::error::Source,
@@ -44,6 +46,8 @@ pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/lb";
 pub const DEFAULT_DETACHED_FOR: Duration = Duration::from_secs(60 * 60);
 /// How long it may stay out at most.
 pub const LONGEST_DETACHMENT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Where metrics are served.
+pub const DEFAULT_HTTP: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9633));
 /// Capacity of the flow table.
 pub const DEFAULT_FLOWS: u32 = 1 << 20;
 
@@ -52,6 +56,8 @@ pub const DEFAULT_FLOWS: u32 = 1 << 20;
 pub struct Config {
     /// What concerns the daemon as a whole.
     pub global: Global,
+    /// When something is an alarm, and who is told.
+    pub alarms: Alarms,
     /// Ordered by name.
     pub services: Vec<Service>,
     source: Source,
@@ -76,6 +82,17 @@ pub struct Global {
     /// How long a backend that is taken out stays out, where neither the operator nor its service says.
     #[serde(serialize_with = "document::serialize_duration")]
     pub detached_for: Duration,
+    /// Where metrics, readiness and the status page are served; nowhere, when absent.
+    #[serde(serialize_with = "or_off")]
+    pub http: Option<SocketAddr>,
+}
+
+#[expect(clippy::ref_option, reason = "serde's signature")]
+fn or_off<S: Serializer>(http: &Option<SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {
+    match http {
+        Some(address) => serializer.collect_str(address),
+        None => serializer.serialize_str("off"),
+    }
 }
 
 /// `[service.NAME]`.
@@ -336,8 +353,8 @@ impl Config {
         let source = Source { path: path.to_owned(), text: text.to_owned() };
         let file = raw::parse(text).map_err(|problem| Error::invalid(&source, vec![problem]))?;
         let interface_spans = file.global.get_ref().interfaces.get_ref().iter().map(toml::Spanned::span).collect();
-        let (global, services) = check::check(file).map_err(|problems| Error::invalid(&source, problems))?;
-        Ok(Self { global, services, source, interface_spans })
+        let (global, alarms, services) = check::check(file).map_err(|problems| Error::invalid(&source, problems))?;
+        Ok(Self { global, alarms, services, source, interface_spans })
     }
 
     /// The file.

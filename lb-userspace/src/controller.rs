@@ -7,6 +7,7 @@
 mod command;
 mod reload;
 mod report;
+mod watch;
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -19,14 +20,16 @@ use command::Request;
 pub use command::{Command, Handle, Refusal};
 use jiff::Timestamp;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, watch as channel},
     time::{self, Instant, MissedTickBehavior},
 };
 
 use crate::{
+    alarm::{Desk, courier::Attempt},
     config::{self, Config},
     dataplane::{self, Dataplane},
     journal::Journal,
+    metrics::Tallies,
     model::{Change, Derived, Event, Model, What},
     nexthop, notify,
     probe::{self, Probes},
@@ -63,10 +66,20 @@ pub struct Controller {
     state: StateFile,
     journal: Journal,
     probes: Probes,
-    addresses: watch::Sender<BTreeSet<IpAddr>>,
+    addresses: channel::Sender<BTreeSet<IpAddr>>,
     /// The last table: a new backend may be at an address that is looked up already.
     routes: nexthop::Table,
     inbox: Inbox,
+    /// What is an alarm, and who is told.
+    desk: Desk,
+    /// What is counted here, and not by packets.
+    tallies: Tallies,
+    /// How full the tables were when they were last looked at.
+    tables: watch::Tables,
+    /// Checks that were found to have gone silent since the last look.
+    silent: Vec<String>,
+    /// Map entries that the last comparison found changed by somebody else.
+    drift: usize,
     /// When a check last had a result.
     heartbeat: Option<Timestamp>,
     /// From then on what changes goes to the maps at once.
@@ -80,6 +93,7 @@ struct Inbox {
     requests: mpsc::Receiver<Request>,
     reports: mpsc::Receiver<probe::Report>,
     tables: mpsc::Receiver<nexthop::Table>,
+    attempts: mpsc::Receiver<Attempt>,
 }
 
 impl Controller {
@@ -101,7 +115,9 @@ impl Controller {
         let (requests_in, requests) = mpsc::channel(64);
         let (reports_in, reports) = mpsc::channel(1024);
         let (tables_in, tables) = mpsc::channel(8);
-        let (addresses, wanted) = watch::channel(model.addresses());
+        let (attempts_in, attempts) = mpsc::channel(64);
+        let desk = Desk::open(&config.global.state_dir, &config.alarms, attempts_in)?;
+        let (addresses, wanted) = channel::channel(model.addresses());
         nexthop::follow(wanted, tables_in).map_err(Error::Netlink)?;
         let mut controller = Self {
             config,
@@ -113,7 +129,12 @@ impl Controller {
             probes: Probes::new(reports_in),
             addresses,
             routes: nexthop::Table::new(),
-            inbox: Inbox { requests, reports, tables },
+            inbox: Inbox { requests, reports, tables, attempts },
+            desk,
+            tallies: Tallies::new(Timestamp::now()),
+            tables: watch::Tables::default(),
+            silent: Vec::new(),
+            drift: 0,
             heartbeat: None,
             attached: false,
             behind: false,
@@ -149,9 +170,13 @@ impl Controller {
                 Some(request) = self.inbox.requests.recv() => request(&mut self),
                 Some(report) = self.inbox.reports.recv() => self.observe(&report),
                 Some(table) = self.inbox.tables.recv() => self.resolve(table),
+                Some(attempt) = self.inbox.attempts.recv() => self.desk.note(attempt),
                 // What came of it is in the log.
                 Some(()) = reload.recv() => drop(self.reload("SIGHUP")),
-                _ = tick.tick() => self.tick(),
+                _ = tick.tick() => {
+                    self.tick();
+                    self.look();
+                }
                 _ = reconcile.tick() => self.reconcile(),
             }
         }
@@ -211,6 +236,7 @@ impl Controller {
         }
         let now = Timestamp::now();
         self.heartbeat = Some(now);
+        self.tallies.check(&report.key, report.result.is_ok(), report.took);
         let (service, backend) = &*report.key;
         let mut events = self.model.observe(service, backend, &report.result, now);
         events.extend(self.model.hear(service, backend, report.agent, now));
@@ -232,6 +258,7 @@ impl Controller {
         }
         for key in self.probes.revive(std::time::Instant::now()) {
             tracing::error!("the checks of {}/{} have stopped; they are started again", key.0, key.1);
+            self.silent.push(format!("{}/{}", key.0, key.1));
         }
         let growing = self.model.is_growing();
         let events = self.model.tick(Timestamp::now());
@@ -296,10 +323,10 @@ impl Controller {
         if self.behind {
             self.publish(&[]);
         }
-        match self.dataplane.reconcile() {
-            0 => {}
-            foreign => tracing::warn!("{foreign} map entries were changed by somebody else; repaired"),
-        }
+        self.drift = self.dataplane.reconcile();
+        self.tallies.repaired += self.drift as u64;
+        self.look_at_tables();
+        self.tallies.forget(&self.model);
     }
 }
 

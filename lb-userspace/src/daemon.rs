@@ -4,14 +4,14 @@ use std::{io, path::Path};
 
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 
 use crate::{
-    api,
+    alarm, api,
     config::{self, Config},
     controller::{self, Controller},
-    interface, notify, privileges, probe,
+    http, interface, notify, privileges, probe,
 };
 
 /// Why the daemon did not start or came to an end.
@@ -35,6 +35,9 @@ pub enum Error {
     /// The socket of the API cannot be had.
     #[error(transparent)]
     Socket(#[from] api::SocketError),
+    /// The address for metrics cannot be had.
+    #[error(transparent)]
+    Http(#[from] http::Error),
     /// The controller did not start.
     #[error(transparent)]
     Controller(#[from] controller::Error),
@@ -52,6 +55,7 @@ pub async fn run(path: &Path) -> Result<(), Error> {
     check_privileges(&config)?;
     config.check_interfaces(&interface::names().map_err(|error| Error::System("list interfaces", error))?)?;
     probe::check_tls(&config.services).map_err(Error::Check)?;
+    alarm::check(&config.alarms).map_err(Error::Check)?;
     config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| Error::System("catch SIGTERM", error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Error::System("catch SIGINT", error))?;
@@ -64,18 +68,35 @@ pub async fn run(path: &Path) -> Result<(), Error> {
     tokio::pin!(stop);
     let reload = reloads().map_err(|error| Error::System("catch SIGHUP", error))?;
     let socket = api::Socket::bind(&config.global.socket).await?;
+    let (started, controller) = watch::channel(None);
+    let exposed = http::Exposed { controller, pin_dir: config.global.pin_dir.clone() };
+    let shown = match config.global.http {
+        Some(address) => Some(http::bind(address).await?),
+        None => None,
+    };
+    // It is up before the controller: that the daemon starts is worth knowing too.
+    let shown = async {
+        match shown {
+            Some(listener) => http::serve(listener, exposed).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(shown);
 
     let (controller, handle) = tokio::select! {
         started = Controller::start(config) => started?,
+        failed = &mut shown => return failed.map_err(|error| Error::System("serve metrics", error)),
         () = &mut stop => {
             tracing::info!("stopped before the start was over");
             return Ok(());
         }
     };
+    started.send_replace(Some(handle.clone()));
     notify::send(notify::READY);
     tracing::info!("ready");
     tokio::select! {
         () = controller.run(reload, stop) => {}
+        failed = &mut shown => failed.map_err(|error| Error::System("serve metrics", error))?,
         served = api::serve(socket, handle) => served.map_err(|error| Error::System("serve the control API", error))?,
     }
     notify::send(notify::STOPPING);

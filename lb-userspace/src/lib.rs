@@ -4,6 +4,7 @@
 //! Health: [`probe`] -> [`health`] -> [`model`] and on as before. Counters: [`dataplane`] -> [`status`] or [`cli`].
 //! [`controller`] is where they meet; [`config`], [`health`] and [`model`] are pure. What happened is in the [`journal`].
 
+pub mod alarm;
 pub mod api;
 pub mod cli;
 pub mod client;
@@ -12,9 +13,12 @@ pub mod controller;
 pub mod daemon;
 pub mod dataplane;
 pub mod doctor;
+mod exchange;
 pub mod health;
+pub mod http;
 pub mod interface;
 pub mod journal;
+pub mod metrics;
 pub mod model;
 pub mod nexthop;
 pub mod notify;

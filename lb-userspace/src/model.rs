@@ -27,6 +27,7 @@ use std::{
 pub use backend::{Admin, Agent, AgentMode, Backend, Change, Checked, Held, Passive, Standing, Wish};
 pub use derived::Derived;
 pub use detachment::{Detachment, Ending};
+pub(crate) use edit::check_reason;
 pub use edit::{AdminChange, Rejection, entry, no_such_backend, no_such_service};
 pub use event::{Event, What};
 use jiff::Timestamp;

@@ -19,6 +19,7 @@ use std::{
 use tokio::{sync::mpsc, task::AbortHandle, time};
 
 pub use self::tls::check as check_tls;
+pub(crate) use self::tls::once as tls_client;
 use crate::{
     config::{HealthCheck, Probe},
     health::{Machine, Thresholds},
@@ -42,6 +43,8 @@ pub struct Report {
     pub result: Result<String, String>,
     /// What an agent wishes, if it was asked.
     pub agent: Agent,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// The tasks that check.
@@ -231,7 +234,8 @@ impl Repeat {
             let started = time::Instant::now();
             let (result, agent) = target.check().await;
             self.health.observe(result.is_ok(), thresholds);
-            let report = Report { key: Arc::clone(&self.key), generation: self.generation, result, agent };
+            let (key, generation, took) = (Arc::clone(&self.key), self.generation, started.elapsed());
+            let report = Report { key, generation, result, agent, took };
             if self.reports.send(report).await.is_err() {
                 return;
             }

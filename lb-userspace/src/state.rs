@@ -105,7 +105,7 @@ fn parse(path: &Path, text: &[u8]) -> Result<Overrides, Error> {
 }
 
 /// The new file is whole on disk before it takes the name, and the name is on disk before this returns.
-fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("json.new");
     let mut file = File::create(&beside)?;
     file.write_all(text)?;

@@ -10,6 +10,7 @@ use axum::{
 use tokio::net::UnixListener;
 
 use super::{
+    alarms,
     body::{Body, Failure, Forced, Named},
     config, events, health, services,
     socket::Socket,
@@ -55,6 +56,9 @@ fn router(controller: Handle) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/status/{service}", get(status_of_service))
         .route("/v1/events", get(events::read))
+        .route("/v1/alarms", get(alarms::list))
+        .route("/v1/alarms/silences", post(alarms::silence))
+        .route("/v1/alarms/test", post(alarms::test))
         .route("/v1/health", get(health::list))
         .route("/v1/services/{service}/backends/{backend}/check", post(health::check))
         .route("/v1/xdp/log", put(xdp_log))
@@ -75,7 +79,7 @@ async fn no_such_path() -> Failure {
     Failure::new(
         StatusCode::NOT_FOUND,
         ErrorCode::NotFound,
-        "no such path; the API is under /v1/status, /v1/services, /v1/health, /v1/config and /v1/events",
+        "no such path; the API is under /v1/status, /v1/services, /v1/health, /v1/alarms, /v1/config and /v1/events",
     )
 }
 
@@ -83,21 +87,15 @@ async fn no_such_method() -> Failure {
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Invalid, "this path does not take this method")
 }
 
-async fn status(State(controller): State<Handle>, ConnectInfo(actor): Caller) -> Answer<StatusDocument> {
-    let services = controller.ask(Command::Status, &actor.0).await?;
-    let checks = Some(controller.checks().await?);
-    Ok(Json(StatusDocument { schema_version: SCHEMA_VERSION, services, checks }))
+async fn status(State(controller): State<Handle>) -> Answer<StatusDocument> {
+    Ok(Json(controller.status().await?))
 }
 
-async fn status_of_service(
-    State(controller): State<Handle>,
-    ConnectInfo(actor): Caller,
-    Named(service): Named<String>,
-) -> Answer<StatusDocument> {
-    let services = controller.ask(Command::Status, &actor.0).await?;
-    let services = vec![pick(services, &service)?];
-    let checks = Some(controller.checks().await?);
-    Ok(Json(StatusDocument { schema_version: SCHEMA_VERSION, services, checks }))
+async fn status_of_service(State(controller): State<Handle>, Named(name): Named<String>) -> Answer<StatusDocument> {
+    let mut document = controller.status().await?;
+    document.services = vec![pick(document.services, &name)?];
+    document.alarms.retain(|alarm| alarm.service.as_ref().is_none_or(|service| *service == name));
+    Ok(Json(document))
 }
 
 async fn list(

@@ -44,5 +44,5 @@ pub(super) async fn remove(
 }
 
 fn document(services: Vec<ServiceStatus>) -> StatusDocument {
-    StatusDocument { schema_version: SCHEMA_VERSION, services, checks: None }
+    StatusDocument { schema_version: SCHEMA_VERSION, services, checks: None, alarms: Vec::new(), silences: Vec::new() }
 }

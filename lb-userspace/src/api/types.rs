@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
+    alarm::{Kind, Severity},
     config::{AfterDetachment, Fail, Recall},
     health::Health,
     journal::Entry,
@@ -27,6 +28,123 @@ pub struct StatusDocument {
     /// How the checks are doing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<ChecksStatus>,
+    /// What fires, the worst first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<AlarmStatus>,
+    /// What nobody is told of for a while.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silences: Vec<SilenceStatus>,
+}
+
+/// An alarm that fires.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlarmStatus {
+    /// What it is about.
+    pub alarm: Kind,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The service, when it is about one.
+    pub service: Option<String>,
+    /// Its backend, when it is about one.
+    pub backend: Option<String>,
+    /// In a sentence.
+    pub summary: String,
+    /// Since when it holds.
+    pub since: Timestamp,
+    /// Since when it fires: some things must hold for a while.
+    pub firing_since: Timestamp,
+    /// Until when nobody is told of it, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silenced_until: Option<Timestamp>,
+}
+
+/// Something that nobody is told of for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SilenceStatus {
+    /// A kind of alarm, SERVICE or SERVICE/BACKEND.
+    pub scope: String,
+    /// Since when.
+    pub at: Timestamp,
+    /// Until when.
+    pub until: Timestamp,
+    /// By whom.
+    pub actor: String,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// What `lb alarm list -o json` prints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlarmsDocument {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// What fires, the worst first.
+    pub alarms: Vec<AlarmStatus>,
+    /// What nobody is told of for a while.
+    pub silences: Vec<SilenceStatus>,
+    /// Those who carry alarms, beside the log.
+    pub couriers: Vec<CourierStatus>,
+}
+
+/// How one of those fares who carry alarms, since the daemon started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CourierStatus {
+    /// The name of the [[alarm]], and how it is told.
+    pub name: String,
+    /// "webhook" or "exec".
+    pub channel: String,
+    /// What waits.
+    pub pending: usize,
+    /// What arrived.
+    pub delivered: u64,
+    /// Attempts that failed.
+    pub failed: u64,
+    /// What was given up.
+    pub lost: u64,
+    /// Why the last attempt failed, if it did.
+    pub error: Option<String>,
+}
+
+/// A silence to begin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewSilence {
+    /// A kind of alarm, SERVICE or SERVICE/BACKEND.
+    pub scope: String,
+    /// Until when; one that is over already ends another.
+    pub until: Timestamp,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Whom to tell that this is a test.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlarmTest {
+    /// The name of an [[alarm]]; everybody, when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+/// Whether a test arrived.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AlarmTestDocument {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// By name.
+    pub couriers: Vec<TestedCourier>,
+}
+
+/// Whether a test arrived by one way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TestedCourier {
+    /// The name of the [[alarm]], and how it is told.
+    pub name: String,
+    /// How long it took.
+    pub seconds: f64,
+    /// Why it did not arrive, if it did not.
+    pub error: Option<String>,
 }
 
 /// How the checks are doing: whether anybody watches.

@@ -11,7 +11,7 @@ use clap_complete::{
 use tokio::time;
 
 use super::{Cli, output::Output};
-use crate::{api::types::ServiceStatus, client::Client, config};
+use crate::{alarm::Kind, api::types::ServiceStatus, client::Client, config};
 
 /// By which a shell asks `lb` what fits.
 const VARIABLE: &str = "COMPLETE";
@@ -71,6 +71,21 @@ pub(super) fn backends() -> ArgValueCompleter {
             backends.map(candidate).collect::<Vec<_>>()
         };
         fitting(typed, ask().iter().flat_map(candidates).collect())
+    })
+}
+
+/// Fills in SERVICE, SERVICE/BACKEND or a kind of alarm.
+pub(super) fn alarms() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| {
+        let services = ask();
+        let of = |service: &ServiceStatus| {
+            let name = service.name.clone();
+            let backends = service.backends.iter().map(move |backend| format!("{name}/{}", backend.name));
+            std::iter::once(service.name.clone()).chain(backends).collect::<Vec<_>>()
+        };
+        let kinds = Kind::ALL.iter().map(|kind| kind.word().to_owned());
+        let all = services.iter().flat_map(of).chain(kinds);
+        fitting(typed, all.map(CompletionCandidate::new).collect())
     })
 }
 

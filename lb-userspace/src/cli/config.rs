@@ -70,8 +70,8 @@ impl Command {
                 let shown = ConfigDocument {
                     schema_version: SCHEMA_VERSION,
                     file: config.path().to_owned(),
-                    toml: document::toml(&config.global, &config.services),
-                    config: document::json(&config.global, &config.services),
+                    toml: document::toml(&config.global, &config.alarms, &config.services),
+                    config: document::json(&config.global, &config.alarms, &config.services),
                 };
                 output.print(&shown, |shown| shown.toml.clone())
             }

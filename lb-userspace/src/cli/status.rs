@@ -66,6 +66,24 @@ pub(super) fn table(document: &StatusDocument, output: Output) -> String {
         let late = format!("{} of {} checks are overdue: health may be out of date", checks.overdue, checks.running);
         let _ = writeln!(text, "{}", output.paint(&late, Tone::Bad));
     }
+    text + &alarms(document, output)
+}
+
+/// A line for each alarm, and for each silence.
+fn alarms(document: &StatusDocument, output: Output) -> String {
+    let mut text = String::new();
+    let now = Timestamp::now();
+    for alarm in &document.alarms {
+        let silenced = alarm.silenced_until.map(|until| format!(", silenced for {}", ago(now, until)));
+        let kind = output.paint(&format!("alarm {}", alarm.alarm.word()), Tone::Bad);
+        let (since, silenced) = (ago(alarm.since, now), silenced.unwrap_or_default());
+        let _ = writeln!(text, "{kind} for {since}{silenced}: {}", alarm.summary);
+    }
+    for silence in &document.silences {
+        let reason = silence.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let (scope, lasts) = (&silence.scope, ago(now, silence.until));
+        let _ = writeln!(text, "alarms of {scope} are silenced for {lasts} by {}{reason}", silence.actor);
+    }
     text
 }
 
@@ -165,7 +183,7 @@ fn absence(backend: &BackendStatus, detachment: &DetachmentStatus, now: Timestam
 }
 
 /// "3h 12m": two units, as coarse as they may be.
-pub(super) fn ago(since: Timestamp, now: Timestamp) -> String {
+pub(crate) fn ago(since: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(since).max(SignedDuration::ZERO).as_secs();
     let (days, hours, minutes) = (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {

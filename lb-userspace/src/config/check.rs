@@ -11,7 +11,7 @@ use std::{
 
 use toml::Spanned;
 
-use super::{Backend, Global, HealthCheck, HttpCheck, Probe, Problem, Service, TlsCheck, address, raw};
+use super::{Alarms, Backend, Global, HealthCheck, HttpCheck, Probe, Problem, Service, TlsCheck, address, alarm, raw};
 use crate::plan::{Forward, MAX_WEIGHT, NAME_LEN, Protocol};
 
 /// The longest path that fits a Unix socket address (`sun_path`, with its final zero byte).
@@ -56,11 +56,12 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
 }
 
 /// Checks everything; the services come ordered by name.
-pub(super) fn check(file: raw::File) -> Result<(Global, Vec<Service>), Vec<Problem>> {
+pub(super) fn check(file: raw::File) -> Result<(Global, Alarms, Vec<Service>), Vec<Problem>> {
     let mut problems = Problems(Vec::new());
     let global = global(file.global.into_inner(), &mut problems);
+    let alarms = alarm::check(file.alarm_rules, file.alarm, &mut problems);
     let services = services(file.service, Origin::File, &mut problems);
-    if problems.0.is_empty() { Ok((global, services)) } else { Err(problems.0) }
+    if problems.0.is_empty() { Ok((global, alarms, services)) } else { Err(problems.0) }
 }
 
 /// Checks services that were made at run time.
@@ -77,10 +78,10 @@ enum Origin {
     RunTime,
 }
 
-struct Problems(Vec<Problem>);
+pub(super) struct Problems(Vec<Problem>);
 
 impl Problems {
-    fn add<T>(&mut self, at: &Spanned<T>, message: impl Display) {
+    pub(super) fn add<T>(&mut self, at: &Spanned<T>, message: impl Display) {
         self.0.push(Problem { span: at.span(), message: message.to_string() });
     }
 
@@ -117,14 +118,29 @@ fn global(raw: raw::Global, problems: &mut Problems) -> Global {
         pin_dir: path(raw.pin_dir, super::DEFAULT_PIN_DIR, most, problems),
         flows: integer(raw.flows.as_ref(), "flows", 64..=1 << 24, super::DEFAULT_FLOWS, problems),
         detached_for: duration(raw.detached_for, DETACHMENTS, super::DEFAULT_DETACHED_FOR, problems),
+        http: raw.http.map_or(Some(super::DEFAULT_HTTP), |raw| http(&raw, problems)),
     }
+}
+
+/// Where metrics are served: an address of this machine, or nowhere.
+fn http(raw: &Spanned<String>, problems: &mut Problems) -> Option<SocketAddr> {
+    let text = raw.get_ref();
+    if matches!(text.as_str(), "" | "off") {
+        return None;
+    }
+    let address = text.parse::<SocketAddr>();
+    if !address.as_ref().is_ok_and(|address| address.port() != 0) {
+        let example = super::DEFAULT_HTTP;
+        problems.add(raw, format!("{text:?} is not IP:PORT; write e.g. \"{example}\", or \"off\" to serve nothing"));
+    }
+    address.ok()
 }
 
 fn path(raw: Option<Spanned<PathBuf>>, default: &str, most: usize, problems: &mut Problems) -> PathBuf {
     raw.map_or_else(|| Path::new(default).to_owned(), |raw| path_of(raw, most, problems))
 }
 
-fn path_of(raw: Spanned<PathBuf>, most: usize, problems: &mut Problems) -> PathBuf {
+pub(super) fn path_of(raw: Spanned<PathBuf>, most: usize, problems: &mut Problems) -> PathBuf {
     let length = raw.get_ref().as_os_str().len();
     if !raw.get_ref().is_absolute() {
         problems.add(&raw, "a relative path depends on where the daemon is started; write one that starts with /");
@@ -286,7 +302,7 @@ fn http_path(raw: Spanned<String>, problems: &mut Problems) -> String {
     raw.into_inner()
 }
 
-fn duration(
+pub(super) fn duration(
     raw: Option<Spanned<String>>,
     within: RangeInclusive<Duration>,
     default: Duration,
@@ -370,7 +386,7 @@ pub(crate) fn check_pair(listen: SocketAddr, forward: Forward, backend: SocketAd
 }
 
 /// A number within its bounds.
-fn integer<T>(
+pub(super) fn integer<T>(
     raw: Option<&Spanned<i64>>,
     key: &str,
     within: RangeInclusive<T>,

@@ -8,7 +8,9 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{AfterDetachment, Backend, Fail, Global, HealthCheck, Probe, Problem, Recall, Service, check, raw};
+use super::{
+    AfterDetachment, Alarms, Backend, Fail, Global, HealthCheck, Probe, Problem, Recall, Service, alarm, check, raw,
+};
 
 /// The JSON schema of the file (draft 2020-12).
 pub const SCHEMA: &str = include_str!("schema.json");
@@ -16,6 +18,8 @@ pub const SCHEMA: &str = include_str!("schema.json");
 #[derive(Serialize)]
 struct Document<'a> {
     global: &'a Global,
+    alarm_rules: alarm::RulesDocument,
+    alarm: Vec<alarm::TargetDocument<'a>>,
     service: BTreeMap<&'a str, ServiceDocument<'a>>,
 }
 
@@ -80,19 +84,19 @@ struct BackendDocument<'a> {
 }
 
 /// The file, as TOML.
-pub fn toml(global: &Global, services: &[Service]) -> String {
-    toml::to_string(&document(global, services)).expect("there is no value that TOML lacks")
+pub fn toml(global: &Global, alarms: &Alarms, services: &[Service]) -> String {
+    toml::to_string(&document(global, alarms, services)).expect("there is no value that TOML lacks")
 }
 
 /// The file, as JSON.
-pub fn json(global: &Global, services: &[Service]) -> Value {
-    serde_json::to_value(document(global, services)).expect("paths were read from text")
+pub fn json(global: &Global, alarms: &Alarms, services: &[Service]) -> Value {
+    serde_json::to_value(document(global, alarms, services)).expect("paths were read from text")
 }
 
 /// Every value by its key, a backend under its name: "service.web.backend.web-01.weight".
-pub fn flat(global: &Global, services: &[Service]) -> BTreeMap<String, String> {
+pub fn flat(global: &Global, alarms: &Alarms, services: &[Service]) -> BTreeMap<String, String> {
     let mut values = BTreeMap::new();
-    flatten(String::new(), &json(global, services), &mut values);
+    flatten(String::new(), &json(global, alarms, services), &mut values);
     values
 }
 
@@ -158,9 +162,11 @@ pub fn carry(before: &Map<String, Value>, after: &Map<String, Value>, document: 
     }
 }
 
-fn document<'a>(global: &'a Global, services: &'a [Service]) -> Document<'a> {
+fn document<'a>(global: &'a Global, alarms: &'a Alarms, services: &'a [Service]) -> Document<'a> {
     Document {
         global,
+        alarm_rules: (&alarms.rules).into(),
+        alarm: alarms.targets.iter().map(alarm::TargetDocument::from).collect(),
         service: services.iter().map(|service| (service.name.as_str(), service_document(service))).collect(),
     }
 }
@@ -282,6 +288,9 @@ mod tests {
         for (text, pointer) in [
             ("\"?\" = 1".to_owned(), "/properties"),
             ("[global]\n\"?\" = 1".into(), "/properties/global/properties"),
+            ("[alarm_rules]\n\"?\" = 1".into(), "/properties/alarm_rules/properties"),
+            ("[[alarm]]\n\"?\" = 1".into(), "/$defs/alarm/properties"),
+            ("[[alarm]]\non = [\"?\"]".into(), "/$defs/alarm/properties/on/items/enum"),
             (format!("{service}\"?\" = 1"), "/$defs/service/properties"),
             (format!("{service}health.\"?\" = 1"), "/$defs/health/properties"),
             (format!("{service}backend = [{{ \"?\" = 1 }}]"), "/$defs/backend/properties"),

@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use super::{AfterDetachment, Fail, Problem, Recall};
 use crate::{
+    alarm::Kind,
     dataplane::XdpMode,
     plan::{Algorithm, Forward, Protocol},
 };
@@ -19,6 +20,10 @@ pub(super) struct File {
     pub(super) global: Spanned<Global>,
     #[serde(default)]
     pub(super) service: BTreeMap<Spanned<String>, Service>,
+    #[serde(default)]
+    pub(super) alarm_rules: AlarmRules,
+    #[serde(default)]
+    pub(super) alarm: Vec<Spanned<Alarm>>,
 }
 
 /// Services alone, as they are made at run time.
@@ -39,6 +44,30 @@ pub(super) struct Global {
     pub(super) pin_dir: Option<Spanned<PathBuf>>,
     pub(super) flows: Option<Spanned<i64>>,
     pub(super) detached_for: Option<Spanned<String>>,
+    pub(super) http: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AlarmRules {
+    pub(super) out_of_rotation: Option<Spanned<String>>,
+    pub(super) table_pressure: Option<Spanned<i64>>,
+    pub(super) resolve_after: Option<Spanned<String>>,
+    pub(super) repeat: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Alarm {
+    pub(super) name: Option<Spanned<String>>,
+    pub(super) webhook: Option<Spanned<String>>,
+    pub(super) secret: Option<Spanned<String>>,
+    pub(super) secret_file: Option<Spanned<PathBuf>>,
+    pub(super) ca_file: Option<Spanned<PathBuf>>,
+    pub(super) exec: Option<Spanned<PathBuf>>,
+    pub(super) on: Option<Spanned<Vec<Kind>>>,
+    pub(super) repeat: Option<Spanned<String>>,
+    pub(super) timeout: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

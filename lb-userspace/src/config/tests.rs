@@ -83,6 +83,7 @@ fn the_shortest_file_has_the_documented_defaults() {
             pin_dir: "/sys/fs/bpf/lb".into(),
             flows: 1_048_576,
             detached_for: Duration::from_secs(3600),
+            http: Some("127.0.0.1:9633".parse().unwrap()),
         }
     );
     let service = &config.services[0];
@@ -146,6 +147,25 @@ fn every_mistake_is_pointed_at() {
     check("203.0.113.10:80", "203.0.113.10:0", "6:10", "port 0");
     check("10.0.0.11:80", "127.0.0.1:80", "20:11", "a loopback address; a backend is another machine");
     check("web-01", &"w".repeat(64), "19:8", "at most 63 characters, this one has 64");
+    check("[\"eth0\"]", "[\"eth0\"]\nhttp = \"9633\"", "4:8", "\"9633\" is not IP:PORT");
+    check("[\"eth0\"]", "[\"eth0\"]\nhttp = \"127.0.0.1:0\"", "4:8", "or \"off\" to serve nothing");
+    // Alarms.
+    let alarm = |alarm: &str, place: &str, says: &str| {
+        check("[service.web]", &format!("[[alarm]]\n{alarm}\n[service.web]"), place, says);
+    };
+    alarm("", "5:1", "write one of them");
+    alarm("webhook = \"hooks.example\"", "6:11", "is not a URL; write e.g. https://");
+    alarm("webhook = \"ftp://hooks.example\"", "6:11", "is not a URL");
+    alarm("webhook = \"http://me:pass@hooks.example\"", "6:11", "not sent");
+    alarm("exec = \"page\"", "6:8", "starts with /");
+    alarm("exec = \"/bin/page\"\non = [\"redundancy-lots\"]", "7:7", "did you mean `redundancy-lost`?");
+    alarm("exec = \"/bin/page\"\non = []", "7:6", "leave `on` out");
+    alarm("exec = \"/bin/page\"\nrepeat = \"0s\"", "7:10", "0s is not between 1s");
+    alarm("exec = \"/bin/page\"\nsecret = \"s\"", "7:10", "only a webhook has this key");
+    alarm("webhook = \"http://a\"\nsecret = \"\"", "7:10", "1 to 1024 bytes");
+    alarm("webhook = \"http://a\"\nsecret = \"s\"\nsecret_file = \"/s\"", "8:15", "one of the two");
+    alarm("exec = \"/bin/page\"\n[[alarm]]\nexec = \"/usr/bin/page\"", "7:1", "two alarms are named page");
+    alarm("exec = \"/bin/page\"\n[alarm_rules]\ntable_pressure = 101", "8:18", "between 1 and 100, not 101");
     // Rules between keys.
     check("\"http\"", "\"tcp\"", "10:8", "only a check with type = \"http\"");
     check("port = 8080", "server_name = \"a.example\"", "16:15", "only a check with type = \"https\"");
@@ -244,13 +264,25 @@ fn what_is_written_is_read_as_the_same() {
         ("type = \"http\"\npath = \"/health\"\nexpect = \"200,204\"", "type = \"agent\"\nsend = \"hi\\n\""),
         ("type = \"http\"\npath = \"/health\"\nexpect = \"200,204\"", "type = \"udp\"\nsend = \"hi\"\nbody = \"ho\""),
         ("weight = 3", "weight = 3\nhealth_port = 81\nbackup = true"),
+        ("interfaces = [\"eth0\"]", "interfaces = [\"eth0\"]\nhttp = \"off\""),
+        ("interfaces = [\"eth0\"]", "interfaces = [\"eth0\"]\nhttp = \"[::1]:80\""),
+        ("[service.web]", "[alarm_rules]\nout_of_rotation = \"1m\"\ntable_pressure = 50\n[service.web]"),
+        (
+            "[service.web]",
+            "[[alarm]]\nname = \"a\"\nwebhook = \"https://hooks.example/lb?x=y\"\nexec = \"/bin/page\"\non = [\"ejected\"]\n\
+             repeat = \"5m\"\ntimeout = \"2s\"\nsecret_file = \"/s\"\nca_file = \"/ca\"\n[service.web]",
+        ),
         ("listen = \"203.0.113.10:80\"", "listen = \"203.0.113.10:80\"\nfail = \"open\"\nslow_start = \"1m 30s\""),
         ("listen = \"203.0.113.10:80\"", "listen = \"203.0.113.10:80\"\nalgorithm = \"maglev\"\nmin_healthy = 2"),
     ] {
         let config = parse(&file(replaced, with)).unwrap();
-        let written = document::toml(&config.global, &config.services);
+        let written = document::toml(&config.global, &config.alarms, &config.services);
         let again = parse(&written).unwrap_or_else(|error| panic!("{error}\n{written}"));
-        assert_eq!((again.global, &again.services), (config.global, &config.services), "{written}");
+        assert_eq!(
+            (again.global, &again.alarms, &again.services),
+            (config.global, &config.alarms, &config.services),
+            "{written}"
+        );
         let service = &config.services[0];
         assert_eq!(document::service("web", &document::whole(service)).as_ref(), Ok(service));
     }
@@ -259,7 +291,7 @@ fn what_is_written_is_read_as_the_same() {
 #[test]
 fn values_are_found_by_their_keys() {
     let config = parse(&file("", "")).unwrap();
-    let flat = document::flat(&config.global, &config.services);
+    let flat = document::flat(&config.global, &config.alarms, &config.services);
     assert_eq!(flat["service.web.backend.web-01.weight"], "3");
     assert_eq!(flat["service.web.backend.10.0.0.12:80.address"], "\"10.0.0.12:80\"");
     assert_eq!(flat["service.web.health.interval"], "\"500ms\"");

@@ -1,18 +1,16 @@
 //! What the API asks of the controller, and how it is done.
 
-use std::time::Instant;
-
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Controller;
 use crate::{
-    api::types::{ChecksStatus, ConfigDocument, DriftDocument, HealthDocument, ReloadDocument, ServiceStatus},
+    api::types::{ConfigDocument, DriftDocument, HealthDocument, ReloadDocument, ServiceStatus},
     config,
     journal::Journal,
     model::{AdminChange, Change, Rejection},
-    probe::{Pulse, Target},
+    probe::Target,
     status,
 };
 
@@ -172,14 +170,6 @@ impl Handle {
         self.call(|controller| controller.drift()).await
     }
 
-    /// How the checks are doing.
-    ///
-    /// # Errors
-    /// When the daemon is stopping.
-    pub async fn checks(&self) -> Result<ChecksStatus, Refusal> {
-        self.call(|controller| Ok(controller.checks())).await
-    }
-
     /// How each backend is checked, and what came of it.
     ///
     /// # Errors
@@ -197,7 +187,7 @@ impl Handle {
         self.call(move |controller| controller.target(&service, &backend)).await
     }
 
-    async fn call<T, F>(&self, work: F) -> Result<T, Refusal>
+    pub(super) async fn call<T, F>(&self, work: F) -> Result<T, Refusal>
     where
         T: Send + 'static,
         F: FnOnce(&mut Controller) -> Result<T, Refusal> + Send + 'static,
@@ -211,13 +201,8 @@ impl Handle {
 }
 
 impl Controller {
-    fn status(&self) -> Vec<ServiceStatus> {
+    pub(super) fn status(&self) -> Vec<ServiceStatus> {
         status::of(&self.model, &self.dataplane.snapshot(), Timestamp::now())
-    }
-
-    fn checks(&self) -> ChecksStatus {
-        let Pulse { running, overdue, restarted } = self.probes.pulse(Instant::now());
-        ChecksStatus { running, heartbeat: self.heartbeat, overdue, restarted }
     }
 
     fn target(&mut self, service: &str, backend: &str) -> Result<Target, Refusal> {

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 
 use super::{Controller, Refusal, report};
 use crate::{
+    alarm,
     api::types::{ConfigDocument, Difference, Drift, DriftDocument, ReloadDocument, SCHEMA_VERSION},
-    config::{self, Config, document},
+    config::{self, Alarms, Config, Global, document},
     model::{Admin, Change, Event, Rejection, What},
     probe,
 };
@@ -23,14 +24,17 @@ impl Controller {
                     tracing::warn!("{} takes effect with the next start of the daemon", difference.key);
                 }
                 report::standings(&self.model);
+                self.desk.configure(&self.config.alarms);
+                self.tallies.reload(Ok(()), Timestamp::now());
                 let cause = format!("{path} reloaded by {actor}");
                 self.journal.append(&[config_event("reloaded", actor, cause)]);
                 Ok(document)
             }
             Err(refusal) => {
                 tracing::error!("{path} not reloaded, nothing has changed:\n{refusal}");
-                let reason = refusal.to_string();
-                let cause = format!("not reloaded: {}", reason.lines().next().unwrap_or_default());
+                let reason = refusal.to_string().lines().next().unwrap_or_default().to_owned();
+                let cause = format!("not reloaded: {reason}");
+                self.tallies.reload(Err(reason), Timestamp::now());
                 self.journal.append(&[config_event("refused", actor, cause)]);
                 Err(refusal)
             }
@@ -43,8 +47,9 @@ impl Controller {
         let change = Change::new(Timestamp::now(), actor, format!("{} reloaded by {actor}", next.path().display()));
         self.replace(self.model.reload(&next.services, change.at), &change)?;
         self.probes.refresh();
-        let next_start = differences(&document::flat(&self.config.global, &[]), &document::flat(&next.global, &[]));
+        let next_start = differences(&globals(&self.config.global), &globals(&next.global));
         self.config.services = next.services;
+        self.config.alarms = next.alarms;
         Ok(ReloadDocument {
             schema_version: SCHEMA_VERSION,
             file: self.config.path().to_owned(),
@@ -59,16 +64,16 @@ impl Controller {
         ConfigDocument {
             schema_version: SCHEMA_VERSION,
             file: self.config.path().to_owned(),
-            toml: document::toml(&self.config.global, &services),
-            config: document::json(&self.config.global, &services),
+            toml: document::toml(&self.config.global, &self.config.alarms, &services),
+            config: document::json(&self.config.global, &self.config.alarms, &services),
         }
     }
 
     /// What differs between the file as it is on disk and what runs.
     pub(super) fn drift(&self) -> Result<DriftDocument, Refusal> {
         let file = self.load()?;
-        let on_disk = document::flat(&file.global, &file.services);
-        let as_read = document::flat(&self.config.global, &self.config.services);
+        let on_disk = document::flat(&file.global, &file.alarms, &file.services);
+        let as_read = document::flat(&self.config.global, &self.config.alarms, &self.config.services);
         let differences = differences(&on_disk, &self.running()).into_iter().map(|Difference { key, from, to }| {
             let edited = on_disk.get(&key) != as_read.get(&key);
             let because = match (edited, key.starts_with("global.")) {
@@ -95,12 +100,20 @@ impl Controller {
         let config = Config::load(self.config.path());
         let config = config.map_err(|error: config::Error| Rejection::Config(error.to_string()))?;
         probe::check_tls(&config.services).map_err(Rejection::Config)?;
+        alarm::check(&config.alarms).map_err(Rejection::Config)?;
         Ok(config)
     }
 
     fn running(&self) -> BTreeMap<String, String> {
-        document::flat(&self.config.global, &self.model.as_config())
+        document::flat(&self.config.global, &self.config.alarms, &self.model.as_config())
     }
+}
+
+/// What takes effect with the next start only.
+fn globals(global: &Global) -> BTreeMap<String, String> {
+    let mut values = document::flat(global, &Alarms::default(), &[]);
+    values.retain(|key, _| key.starts_with("global."));
+    values
 }
 
 fn config_event(to: &str, actor: &str, cause: String) -> Event {

@@ -57,7 +57,7 @@ pub(super) fn events(model: &Model, events: &[Event]) {
                 tracing::debug!("{subject}: {} {from} -> {to}: {cause}", what.word());
             }
             // The daemon has words of its own for these.
-            (What::Config | What::Daemon, _) => {}
+            (What::Config | What::Daemon | What::Alarm | What::Silence, _) => {}
         }
     }
 }

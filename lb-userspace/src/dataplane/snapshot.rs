@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub flows: Usage,
     /// NAT port table entries.
     pub nat: Usage,
+    /// Source ports that there are towards each backend.
+    pub nat_ports_per_backend: u64,
 }
 
 /// Packets dropped for one reason.
@@ -76,6 +78,8 @@ pub struct BackendCounters {
     pub in_rotation: bool,
     /// Flows open at this moment: opening, established, or closed on one side.
     pub connections: u64,
+    /// Source ports in use towards it.
+    pub nat_ports: u64,
     /// Since it was added.
     pub totals: Counters,
 }
@@ -111,17 +115,35 @@ impl std::ops::AddAssign for Counters {
     }
 }
 
+impl std::ops::SubAssign for Counters {
+    fn sub_assign(&mut self, other: Self) {
+        self.connections -= other.connections;
+        self.packets_in -= other.packets_in;
+        self.bytes_in -= other.bytes_in;
+        self.packets_out -= other.packets_out;
+        self.bytes_out -= other.bytes_out;
+    }
+}
+
 /// Reads every counter.
 pub(super) fn take(maps: &Maps) -> Snapshot {
     let now = Ticks::from_ns(maps::now_ns());
     let live = |word: u64| Some(FlowWord(word)).filter(|word| word.is_live(now, &maps.config));
     let (flows, open) = open_flows(maps);
-    let nat = maps.nat_words().filter(|word| live(word.load(Ordering::Relaxed)).is_some()).count();
+    let mut ports = vec![0; maps.config.backends as usize];
+    let mut nat = 0;
+    for word in maps.nat_words().filter_map(|word| live(word.load(Ordering::Relaxed))) {
+        nat += 1;
+        if let Some(count) = ports.get_mut(word.backend() as usize) {
+            *count += 1;
+        }
+    }
     Snapshot {
-        services: services(maps, &open),
+        services: services(maps, &open, &ports),
         drops: drops(maps),
         flows: Usage { used: flows, capacity: u64::from(maps.config.flow_mask + 1) * WAYS as u64 },
-        nat: Usage { used: nat as u64, capacity: maps.config.nat_slots.into() },
+        nat: Usage { used: nat, capacity: maps.config.nat_slots.into() },
+        nat_ports_per_backend: maps.config.nat_port_count.into(),
     }
 }
 
@@ -144,7 +166,7 @@ pub(super) fn open_flows(maps: &Maps) -> (u64, Vec<u64>) {
     (flows, open)
 }
 
-fn services(maps: &Maps, open: &[u64]) -> Vec<ServiceCounters> {
+fn services(maps: &Maps, open: &[u64], ports: &[u64]) -> Vec<ServiceCounters> {
     let mut backends: BTreeMap<u32, Vec<(u32, Backend)>> = BTreeMap::new();
     for (index, backend) in maps.backends() {
         backends.entry(backend.service).or_default().push((index, backend));
@@ -165,6 +187,7 @@ fn services(maps: &Maps, open: &[u64]) -> Vec<ServiceCounters> {
                     address: address::of_backend(&backend),
                     in_rotation: backend.flags & backend_flags::IN_ROTATION != 0,
                     connections: open[index as usize],
+                    nat_ports: ports[index as usize],
                     totals: maps.counters(index).into(),
                 })
                 .collect();

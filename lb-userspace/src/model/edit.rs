@@ -217,7 +217,8 @@ fn check_weight(weight: u16) -> Result<(), Rejection> {
 }
 
 /// A reason is shown on terminals and stored.
-pub(super) fn check_reason(reason: Option<&str>) -> Result<(), Rejection> {
+/// Whether it fits a line of the status.
+pub(crate) fn check_reason(reason: Option<&str>) -> Result<(), Rejection> {
     let Some(reason) = reason else { return Ok(()) };
     if reason.len() > REASON_LEN || reason.contains(char::is_control) {
         return Err(Rejection::Invalid(format!("a reason is one line of at most {REASON_LEN} bytes")));

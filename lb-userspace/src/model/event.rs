@@ -63,6 +63,10 @@ pub enum What {
     Config,
     /// The daemon itself: started, stopped.
     Daemon,
+    /// An alarm: quiet, firing, resolved.
+    Alarm,
+    /// Alarms that somebody knows of already: heard, silenced.
+    Silence,
 }
 
 /// What is compared of a backend.
@@ -125,6 +129,8 @@ impl What {
             Self::Verdict => "verdict",
             Self::Config => "config",
             Self::Daemon => "daemon",
+            Self::Alarm => "alarm",
+            Self::Silence => "silence",
         }
     }
 }

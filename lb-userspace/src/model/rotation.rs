@@ -1,7 +1,7 @@
 //! Which backends of a service take new flows: those that are fit, backups only while no other is.
 
-use super::{Backend, Change, Service, Standing, Verdict};
-use crate::config::Fail;
+use super::{Admin, Backend, Change, Passive, Service, Standing, Verdict};
+use crate::{config::Fail, health::Health};
 
 impl Service {
     /// How many backends take new flows.
@@ -52,6 +52,22 @@ impl Service {
         };
         let at = change.at.max(fitness.change.at);
         Standing { in_rotation, change: Change { at, cause: cause.into(), ..change } }
+    }
+
+    /// What keeps a backend out of rotation, in a word: of several causes the one that an operator must undo first. Nothing
+    /// for a backup that stands by.
+    pub fn obstacle(&self, backend: &Backend) -> Option<&'static str> {
+        if backend.is_fit() {
+            return None;
+        }
+        match backend.health.health() {
+            _ if backend.admin.value != Admin::Enabled => Some(backend.admin.value.word()),
+            _ if backend.weight.value == 0 => Some("weight"),
+            _ if backend.route.value.is_err() => Some("unreachable"),
+            health @ (Health::Down | Health::Unknown) => Some(health.word()),
+            Health::Up if backend.passive.value == Passive::Ejected => Some("ejected"),
+            Health::Up => Some("agent"),
+        }
     }
 
     /// Whether one that is no backup takes new flows; then backups do not.

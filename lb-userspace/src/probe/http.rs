@@ -7,10 +7,8 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::{
     Request, Response,
     body::{Bytes, Incoming},
-    client::conn::http1,
     header::{CONNECTION, HOST, USER_AGENT},
 };
-use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -18,7 +16,10 @@ use tokio::{
 };
 
 use super::tls;
-use crate::config::{HttpCheck, TlsCheck};
+use crate::{
+    config::{HttpCheck, TlsCheck},
+    exchange::exchange,
+};
 
 /// How much of a body is searched.
 const BODY: usize = 64 * 1024;
@@ -62,22 +63,12 @@ async fn get(
         .header(CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .expect("path and host were checked with the configuration");
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let answer = async {
-        let response = sender.send_request(request).await?;
+    exchange(stream, request, async |response| {
         let status = response.status().as_u16();
         let body = if check.body.is_some() { beginning(response).await? } else { Vec::new() };
         Ok((status, body))
-    };
-    tokio::pin!(answer, connection);
-    tokio::select! {
-        biased;
-        answer = &mut answer => answer,
-        closed = &mut connection => {
-            closed?;
-            answer.await
-        }
-    }
+    })
+    .await
 }
 
 async fn beginning(mut response: Response<Incoming>) -> hyper::Result<Vec<u8>> {

@@ -32,7 +32,7 @@ struct Known {
 }
 
 /// What speaks TLS, or why there is no such thing.
-pub(super) type Client = Result<Arc<ClientConfig>, String>;
+pub(crate) type Client = Result<Arc<ClientConfig>, String>;
 /// The certificates to trust; none where anybody is trusted.
 type Authorities = Result<Vec<CertificateDer<'static>>, String>;
 
@@ -57,6 +57,11 @@ impl Known {
         let client = authorities.clone().and_then(|authorities| client(check, authorities));
         Self { client: client.map(Arc::new), authorities }
     }
+}
+
+/// What speaks TLS once.
+pub(crate) fn once(check: &TlsCheck) -> Client {
+    Known::new(check, authorities(check)).client
 }
 
 /// Whether two settings are one and the same.

@@ -52,6 +52,7 @@ fn the_json_is_as_documented() {
         name: name.into(),
         address: address.parse().unwrap(),
         in_rotation: true,
+        nat_ports: 0,
         connections: 12,
         totals: Counters { connections: 3456, packets_in: 1, bytes_in: 10, packets_out: 2, bytes_out: 20 },
     };

@@ -17,6 +17,7 @@ const TOOLS: &[(&str, &str, Purpose)] = &[
     ("nginx", "nginx-light", Purpose::Test),
     ("/usr/lib/nginx/modules/ngx_stream_module.so", "libnginx-mod-stream", Purpose::Test),
     ("ping", "iputils-ping", Purpose::Test),
+    ("prometheus", "prometheus", Purpose::Test),
 ];
 
 /// Installs the tools that are missing.
