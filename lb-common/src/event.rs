@@ -36,6 +36,8 @@ pub struct Event {
     pub flags: u8,
     /// For a new flow: its [`State`].
     pub state: u32,
+    /// Of a SYN or FIN: its [`Mark`](crate::time_wait::Mark).
+    pub mark: u64,
 }
 
 impl Event {
@@ -51,9 +53,11 @@ pub fn open<T: Tables>(tables: &T, event: &Event) -> Result<FlowWord, DropReason
     let service = tables.service(event.service).ok_or(DropReason::Internal)?;
     let index = schedule::backend(tables, event.service, service, event.address, event.port, event.avoid)?;
     let backend = tables.backend(index).ok_or(DropReason::Internal)?;
-    if index == event.avoid {
-        // There is no other: the SYN goes where it went before, by the same port.
-        return again(tables, event).ok_or(DropReason::Internal);
+    if index == event.avoid
+        // There is no other: the SYN goes where it went before, by the same port unless that has become another's.
+        && let Some(flow) = again(tables, event)
+    {
+        return Ok(flow);
     }
     let now = Ticks::from_ns(tables.now_ns());
     let fresh = FlowWord::new(index, Be16::from_raw(0), State::from_bits(event.state), now);

@@ -9,7 +9,7 @@
 
 use crate::{
     hash,
-    layout::{Config, FlowSet, FlowSlot, MAX_BACKENDS},
+    layout::{Config, FlowSet, FlowSlot, MAX_BACKENDS, WAYS},
     parse::Flags,
     tables::Tables,
     verdict::DropReason,
@@ -56,10 +56,51 @@ pub const fn ticks(seconds: u32) -> u32 {
     if ticks > TICK_MASK as u64 / 2 { TICK_MASK / 2 } else { ticks as u32 }
 }
 
-/// Idle times after which a flow is forgotten. An established one has [`Config::established_ticks`].
-const OPENING_TICKS: u32 = ticks(5);
-const HALF_CLOSED_TICKS: u32 = ticks(120);
-const CLOSED_TICKS: u32 = ticks(30);
+/// How many ticks a flow may be idle before it is forgotten, by its [`State`]'s number.
+pub type Timeouts = [u32; 16];
+
+/// Of the two that one may choose, in ticks.
+pub const fn timeouts(established: u32, datagram: u32) -> Timeouts {
+    let mut timeouts = [ticks(30); 16];
+    timeouts[State::Free as usize] = 0;
+    timeouts[State::Claimed as usize] = u32::MAX;
+    timeouts[State::Opening as usize] = ticks(5);
+    timeouts[State::Answered as usize] = ticks(5);
+    timeouts[State::Established as usize] = established;
+    timeouts[State::ClientClosed as usize] = ticks(120);
+    timeouts[State::BackendClosed as usize] = ticks(120);
+    timeouts[State::Datagram as usize] = datagram;
+    timeouts
+}
+
+/// How much flows are missed, by their [`State`]'s number, four bits each: closed ones least, then UDP, then those that are not
+/// established; the others may not go.
+const MISSED: u64 = {
+    let mut missed = 0x1111_1111_1111_1111;
+    let states = [
+        (State::Claimed, NEVER),
+        (State::Opening, 3),
+        (State::Answered, 3),
+        (State::Established, NEVER),
+        (State::ClientClosed, NEVER),
+        (State::BackendClosed, NEVER),
+        (State::Datagram, 2),
+    ];
+    let mut i = 0;
+    while i < states.len() {
+        let (state, rank) = states[i];
+        let shift = state as u32 * 4;
+        missed = missed & !(0xf << shift) | (rank as u64) << shift;
+        i += 1;
+    }
+    missed
+};
+
+/// Of what may not go.
+const NEVER: u32 = 0xf;
+
+/// Times that a new flow tries to be faster than others at claiming a slot.
+pub(crate) const CLAIMS: u32 = 4;
 
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,28 +195,31 @@ impl FlowWord {
     /// Whether it is a flow that has not been idle for too long.
     #[inline(always)]
     pub const fn is_live(self, now: Ticks, config: &Config) -> bool {
-        let timeout = match self.state() {
-            State::Free | State::Claimed => return false,
-            State::Opening | State::Answered => OPENING_TICKS,
-            State::Established => config.established_ticks,
-            State::Datagram => config.datagram_ticks,
-            State::ClientClosed | State::BackendClosed => HALF_CLOSED_TICKS,
-            State::Closed => CLOSED_TICKS,
-        };
-        now.since(self.seen()) <= timeout
+        !self.is_free(now, config) && (self.0 >> Self::STATE & 0xf) != State::Claimed as u64
     }
 
     /// Whether its slot may be taken: nobody's, or idle for too long.
     #[inline(always)]
     pub const fn is_free(self, now: Ticks, config: &Config) -> bool {
-        !self.is_live(now, config) && (self.0 >> Self::STATE & 0xf) != State::Claimed as u64
+        now.since(self.seen()) >= self.timeout(config)
     }
 
-    /// Whether its slot may be taken when there is no free one. That of an established connection may not: a flood of SYNs
-    /// only pushes out other SYNs.
+    /// In ticks.
     #[inline(always)]
-    pub const fn yields(self) -> bool {
-        matches!(self.state(), State::Opening | State::Answered | State::Closed | State::Datagram)
+    const fn timeout(self, config: &Config) -> u32 {
+        config.timeouts[(self.0 >> Self::STATE) as usize & 0xf]
+    }
+
+    /// How much it would be missed if its slot were taken. What is free goes first, then closed connections, UDP, connections that are not
+    /// established, and of each what has not been seen for longest. A flood of SYNs only pushes out other SYNs: see [`may_go`].
+    ///
+    /// Computed without a branch: the verifier would follow each for every slot that is looked at.
+    #[inline(always)]
+    pub const fn missed(self, now: Ticks, config: &Config) -> u32 {
+        let idle = now.since(self.seen());
+        let live = (idle as i64 - self.timeout(config) as i64) >> 63;
+        let rank = (MISSED >> ((self.0 >> Self::STATE & 0xf) * 4)) as u32 & 0xf;
+        (rank << 24 | (TICK_MASK - idle)) & live as u32
     }
 
     /// After a packet from the client.
@@ -207,6 +251,12 @@ impl FlowWord {
     }
 }
 
+/// Whether what is [`missed`](FlowWord::missed) so much may go at all.
+#[inline(always)]
+pub const fn may_go(missed: u32) -> bool {
+    missed >> 24 < NEVER
+}
+
 /// What identifies a flow from a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
@@ -231,8 +281,13 @@ impl Key {
     /// Indexes of the two sets where the flow may stand.
     #[inline(always)]
     pub fn sets(&self, config: &Config) -> [u32; 2] {
-        [(self.hash >> 32) as u32 & config.flow_mask, self.hash as u32 & config.flow_mask]
+        sets(self.hash, config)
     }
+}
+
+#[inline(always)]
+fn sets(hash: u64, config: &Config) -> [u32; 2] {
+    [(hash >> 32) as u32 & config.flow_mask, hash as u32 & config.flow_mask]
 }
 
 /// The flow's word; the flow may be dead.
@@ -271,42 +326,37 @@ fn locate_in<'t, T: Tables>(tables: &T, set: &'t FlowSet, tag: u64) -> Option<(&
     None
 }
 
-/// Puts a flow that [`find`] does not find into a free slot, or else into that of one that yields.
+/// Puts a flow that [`find`] does not find into a free slot, or else into that of the one that is missed least.
 #[inline(always)]
 pub fn insert<T: Tables>(tables: &T, key: &Key, word: FlowWord) -> Result<(), DropReason> {
-    let config = tables.config();
-    let [first, second] = key.sets(config);
-    let first = tables.flow_set(first).ok_or(DropReason::Internal)?;
-    let second = tables.flow_set(second).ok_or(DropReason::Internal)?;
     let now = word.seen();
-    let free = |old: FlowWord| old.is_free(now, config);
-    if insert_in(tables, first, key.tag, word, free)
-        || insert_in(tables, second, key.tag, word, free)
-        || insert_in(tables, first, key.tag, word, FlowWord::yields)
-        || insert_in(tables, second, key.tag, word, FlowWord::yields)
-    {
-        Ok(())
-    } else {
-        Err(DropReason::FlowTableFull)
-    }
-}
-
-#[inline(always)]
-fn insert_in<T: Tables>(
-    tables: &T,
-    set: &FlowSet,
-    tag: u64,
-    word: FlowWord,
-    may_go: impl Fn(FlowWord) -> bool,
-) -> bool {
-    for slot in &set.ways {
+    let [first, second] = key.sets(tables.config());
+    for _ in 0..CLAIMS {
+        let mut least = u64::MAX;
+        for place in 0..2 * WAYS as u32 {
+            let set = if place < WAYS as u32 { first } else { second };
+            least = least.min(u64::from(tables.flow_missed(set, place, now)) << 32 | u64::from(place));
+        }
+        let set = if (least as u32) < WAYS as u32 { first } else { second };
+        let slot = tables.flow_set(set).and_then(|set| set.ways.get(least as usize & (WAYS - 1)));
+        let slot = slot.ok_or(DropReason::Internal)?;
         let old = FlowWord(tables.load(&slot.word));
-        let claim = FlowWord::new(0, Be16::from_raw(0), State::Claimed, word.seen());
-        if may_go(old) && tables.compare_exchange(&slot.word, old.0, claim.0) == old.0 {
-            tables.store(&slot.tag, tag);
+        if !may_go(old.missed(now, tables.config())) {
+            break;
+        }
+        let claim = FlowWord::new(0, Be16::from_raw(0), State::Claimed, now);
+        if tables.compare_exchange(&slot.word, old.0, claim.0) == old.0 {
+            tables.store(&slot.tag, key.tag);
             tables.store(&slot.word, word.0);
-            return true;
+            return Ok(());
         }
     }
-    false
+    Err(DropReason::FlowTableFull)
+}
+
+/// How much a slot's flow would be missed.
+#[inline(always)]
+pub fn missed<T: Tables>(tables: &T, set: u32, way: u32, now: Ticks) -> u32 {
+    let slot = tables.flow_set(set).and_then(|set| set.ways.get(way as usize & (WAYS - 1)));
+    slot.map_or(u32::MAX, |slot| FlowWord(tables.load(&slot.word)).missed(now, tables.config()))
 }

@@ -42,6 +42,8 @@ unsafe impl Header for FragmentHeader {}
 unsafe impl Header for VlanTag {}
 // SAFETY: a byte.
 unsafe impl Header for Byte {}
+// SAFETY: a byte array.
+unsafe impl Header for Word {}
 
 // Headers of ours are aligned by two: a copy of one may come to lie on the stack, where the verifier takes no misaligned
 // access ("misaligned stack access").
@@ -70,6 +72,19 @@ pub struct Checksum(pub [u8; 2]);
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug)]
 pub struct Byte(pub u8);
+
+/// A 32-bit number in wire order, wherever it stands.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug)]
+pub struct Word(pub [u8; 4]);
+
+impl Word {
+    /// The number.
+    #[inline(always)]
+    pub const fn get(self) -> u32 {
+        u32::from_be_bytes(self.0)
+    }
+}
 
 /// An ICMP or ICMPv6 header (RFC 792, RFC 4443).
 #[repr(C, align(2))]

@@ -9,6 +9,7 @@ use core::sync::atomic::AtomicU64;
 use bytemuck::{Pod, Zeroable};
 
 use crate::{
+    flow::Timeouts,
     hash,
     wire::{AddressWords, Be16},
 };
@@ -54,10 +55,8 @@ pub struct Config {
     pub nat_port_base: u16,
     /// Source ports for NAT, from the first on.
     pub nat_port_count: u16,
-    /// Idle time after which an established flow is forgotten, in ticks of 2^29 ns.
-    pub established_ticks: u32,
-    /// The same for UDP.
-    pub datagram_ticks: u32,
+    /// When flows are forgotten.
+    pub timeouts: Timeouts,
     /// Slots of the fragment table less one; the number of slots is a power of two.
     pub fragment_mask: u32,
     /// Key of the hash that picks a flow's sets.
@@ -218,7 +217,9 @@ pub struct NatSlot {
     /// Where packets to the client leave: [`Path`] in two words.
     pub path: [AtomicU64; 2],
     /// Zero.
-    pub unused: [AtomicU64; 2],
+    pub unused: AtomicU64,
+    /// [`crate::time_wait::Mark`] of a flow that the backend closed first.
+    pub left: AtomicU64,
 }
 
 /// How packets leave towards a neighbour: destination and source MAC address, twelve bytes as in the frame, and in the

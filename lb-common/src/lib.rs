@@ -29,6 +29,7 @@ pub mod rewrite;
 pub mod schedule;
 pub mod service;
 pub mod tables;
+pub mod time_wait;
 pub mod verdict;
 pub mod vlan;
 pub mod wire;

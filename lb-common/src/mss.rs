@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Options before the one that is looked for; each but padding has at least two bytes.
-const MAX_OPTIONS: usize = 12;
+pub(crate) const MAX_OPTIONS: usize = 12;
 
 /// Lowers the announced size of the segment whose header is at `l4` to `most`, checksum included. A segment without the
 /// option, or with broken ones, stays as it is.

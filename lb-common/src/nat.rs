@@ -11,19 +11,26 @@ use core::sync::atomic::AtomicU64;
 
 use crate::{
     event::Event,
-    flow::{FlowWord, State, Ticks},
+    flow::{self, FlowWord, State, Ticks},
     hash,
     ip::{Ip, UDP},
     layout::{Backend, Config, NatSlot, Path, Service, backend_flags, features, forward},
     parse::{Datagram, Flags},
     rewrite::Rewrite,
     tables::Tables,
+    time_wait::{self, Mark},
     verdict::DropReason,
     wire::{Address, AddressWords, Be16},
 };
 
 /// Ports tried for a new flow before it is refused. With 9 of 10 ports taken one flow in a thousand is refused.
 const PROBES: u32 = 64;
+
+/// Of these, those tried before a port is taken over from a flow that has only just closed.
+const PATIENT_PROBES: u32 = 8;
+
+/// A closed flow's last packets are over after this.
+const SETTLED_TICKS: u32 = 2;
 
 /// Slots in a row where a DNAT flow may stand.
 const ROW: u32 = 8;
@@ -74,33 +81,74 @@ fn open_nat<T: Tables>(tables: &T, client: &Event, backend: &Backend, fresh: Flo
     // Odd, and another for each of a client's ports: so that probes of flows that begin alike do not meet each other again.
     let mixed = hash::nh(&config.tag_key, client.address, u32::from(client.port.raw()));
     let stride = 1 + 2 * hash::scale(mixed, count / 2);
-    let now = fresh.seen();
     let start = (u32::from(client.port.get()) + hash::scale(hash, count)) % count.max(1);
-    let mut offset = start;
-    let mut yielding = start;
-    for _ in 0..PROBES {
+    for _ in 0..flow::CLAIMS {
+        let mut offset = start;
+        let mut least = u64::MAX;
+        for probe in 0..PROBES {
+            let slot = index(config, backend.nat_base, offset);
+            let missed = tables.nat_missed(slot, client, fresh, probe >= PATIENT_PROBES);
+            least = least.min(u64::from(missed) << 32 | u64::from(offset));
+            if missed == 0 {
+                break;
+            }
+            offset += stride;
+            if offset >= count {
+                offset -= count;
+            }
+        }
+        if !flow::may_go((least >> 32) as u32) {
+            break;
+        }
+        let offset = least as u32;
         let slot = tables.nat_slot(index(config, backend.nat_base, offset)).ok_or(DropReason::Internal)?;
-        let word = FlowWord::new(fresh.backend(), port_at(config, offset), fresh.state(), now);
+        let word = FlowWord::new(fresh.backend(), port_at(config, offset), fresh.state(), fresh.seen());
         let old = FlowWord(tables.load(&slot.word));
-        if old.is_free(now, config) && claim(tables, slot, client, old, word) {
+        if flow::may_go(old.missed(fresh.seen(), config)) && claim(tables, slot, client, old, word) {
             return Ok(word);
         }
-        if old.yields() {
-            yielding = offset;
-        }
-        offset += stride;
-        if offset >= count {
-            offset -= count;
-        }
-    }
-    // Connections come and go faster than closed ones are forgotten, or there is a flood of SYNs, which pushes out others.
-    let slot = tables.nat_slot(index(config, backend.nat_base, yielding)).ok_or(DropReason::Internal)?;
-    let word = FlowWord::new(fresh.backend(), port_at(config, yielding), fresh.state(), fresh.seen());
-    let old = FlowWord(tables.load(&slot.word));
-    if old.yields() && claim(tables, slot, client, old, word) {
-        return Ok(word);
     }
     Err(DropReason::NatPortsExhausted)
+}
+
+/// How much a slot's flow would be missed if a client's `fresh` flow took its port, as [`FlowWord::missed`] has it, but 0 only where the backend will take the
+/// client's SYN. `urgent` where a flow that has only just closed may go, too.
+#[inline(always)]
+pub fn missed<T: Tables>(tables: &T, slot: u32, client: &Event, fresh: FlowWord, urgent: bool) -> u32 {
+    let Some(slot) = tables.nat_slot(slot) else { return u32::MAX };
+    let old = FlowWord(tables.load(&slot.word));
+    let (now, config) = (fresh.seen(), tables.config());
+    let is_over = old.is_free(now, config) || old.state() == State::Closed;
+    if is_over && welcomes(tables, slot, old, client, fresh, urgent) { 0 } else { old.missed(now, config).max(1) }
+}
+
+/// Whether a backend will take a client's SYN by the port of a slot whose flow `old` is over: the flow was the client's own, or
+/// nothing of it is remembered there, or what is remembered lets the SYN pass. What another backend remembers of a port of
+/// its own that shares the slot would be forgotten here, so it is left alone for as long.
+#[inline(always)]
+fn welcomes<T: Tables>(
+    tables: &T,
+    slot: &NatSlot,
+    old: FlowWord,
+    client: &Event,
+    fresh: FlowWord,
+    urgent: bool,
+) -> bool {
+    let idle = fresh.seen().since(old.seen());
+    if old.state() == State::Free || idle > time_wait::TICKS {
+        return true;
+    }
+    if old.backend() != fresh.backend() {
+        return false;
+    }
+    if self::client(tables, slot) == (client.address, client.port, client.service) {
+        return true;
+    }
+    if old.is_live(fresh.seen(), tables.config()) && !(urgent && idle >= SETTLED_TICKS) {
+        return false;
+    }
+    let left = Mark(tables.load(&slot.left));
+    left == Mark::NONE || left.admits(Mark(client.mark))
 }
 
 /// The port so far above the first.
@@ -160,6 +208,7 @@ fn claim<T: Tables>(tables: &T, slot: &NatSlot, client: &Event, old: FlowWord, w
     let port_service = u64::from(client.service << 16 | u32::from(client.port.raw()));
     tables.store(&slot.port_service, port_service);
     set(tables, &slot.path, client.path);
+    tables.store(&slot.left, Mark::NONE.0);
     tables.store(&slot.word, word.0);
     true
 }
@@ -217,6 +266,9 @@ pub fn keep<T: Tables>(
     let Some((slot, word)) = slot_of(tables, client, service, backend, flow) else { return false };
     if path(tables, slot) != client.path {
         set(tables, &slot.path, client.path);
+    }
+    if word.state() == State::BackendClosed && Flags(client.flags).fin() {
+        tables.store(&slot.left, client.mark);
     }
     tables.compare_exchange(&slot.word, word.0, word.after_client(Flags(client.flags), now).0);
     true

@@ -18,6 +18,7 @@ use crate::{
     rare::Stages,
     reset, rewrite, schedule, service,
     tables::Tables,
+    time_wait::Mark,
     verdict::{DropReason, Verdict},
     vlan,
     wire::{Address, Be16},
@@ -157,7 +158,7 @@ enum Known<'t> {
 }
 
 #[inline(always)]
-fn established<'t, R: Road, I: Ip, P: Packet, T: Tables>(
+fn established<'t, R: Road, I: Ip, P: Stages, T: Tables>(
     packet: &P,
     tables: &'t T,
     datagram: &Datagram<I>,
@@ -195,7 +196,7 @@ fn established<'t, R: Road, I: Ip, P: Packet, T: Tables>(
 
 /// A new flow.
 #[inline(always)]
-fn opened<'t, I: Ip, P: Packet, T: Tables>(
+fn opened<'t, I: Ip, P: Stages, T: Tables>(
     packet: &P,
     tables: &'t T,
     datagram: &Datagram<I>,
@@ -215,7 +216,9 @@ fn opened<'t, I: Ip, P: Packet, T: Tables>(
 }
 
 #[inline(always)]
-fn event<I: Ip>(packet: &impl Packet, datagram: &Datagram<I>, service: u32) -> Result<Event, DropReason> {
+fn event<I: Ip, P: Stages>(packet: &P, datagram: &Datagram<I>, service: u32) -> Result<Event, DropReason> {
+    let has_mark = datagram.flags.syn() || datagram.flags.fin();
+    let mark = if has_mark { packet.mark(datagram.l4, datagram.length) } else { Mark::NONE };
     Ok(Event {
         address: datagram.source.words(),
         path: rewrite::return_path(packet).ok_or(DropReason::Internal)?,
@@ -225,6 +228,7 @@ fn event<I: Ip>(packet: &impl Packet, datagram: &Datagram<I>, service: u32) -> R
         family: I::FAMILY,
         flags: datagram.flags.0,
         state: 0,
+        mark: mark.0,
     })
 }
 

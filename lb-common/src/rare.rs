@@ -15,6 +15,7 @@ use crate::{
     packet::Packet,
     parse, pipeline,
     tables::Tables,
+    time_wait::{self, Mark},
     verdict::{DropReason, Verdict},
     vlan,
     wire::Be16,
@@ -42,6 +43,11 @@ pub trait Stages: Packet {
     fn clamp_mss(&mut self, l4: usize, most: u16) {
         // A SYN without the option stays as it is: the other side then assumes 536 bytes or less anyhow.
         let _ = mss::clamp(self, l4, most);
+    }
+
+    /// [`time_wait::mark`]; none of a segment cut short.
+    fn mark(&self, l4: usize, length: u16) -> Mark {
+        time_wait::mark(self, l4, length).unwrap_or(Mark::NONE)
     }
 
     /// [`message`].

@@ -4,8 +4,9 @@ use core::sync::atomic::AtomicU64;
 
 use crate::{
     event::{self, Event},
-    flow::FlowWord,
+    flow::{self, FlowWord, Ticks},
     layout::{Backend, BackendCounters, Config, FlowSet, FragmentSlot, NatSlot, Service, ServiceState},
+    nat,
     parse::Flags,
     verdict::DropReason,
 };
@@ -58,6 +59,18 @@ pub trait Tables: Sized {
     #[inline(always)]
     fn open(&self, event: &Event) -> Result<FlowWord, DropReason> {
         event::open(self, event)
+    }
+
+    /// [`flow::missed`].
+    #[inline(always)]
+    fn flow_missed(&self, set: u32, way: u32, now: Ticks) -> u32 {
+        flow::missed(self, set, way, now)
+    }
+
+    /// [`nat::missed`].
+    #[inline(always)]
+    fn nat_missed(&self, slot: u32, client: &Event, fresh: FlowWord, urgent: bool) -> u32 {
+        nat::missed(self, slot, client, fresh, urgent)
     }
 
     /// [`event::advance`].

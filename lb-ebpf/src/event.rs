@@ -4,7 +4,8 @@
 
 use lb_common::{
     event::{self, Event},
-    flow::{FlowWord, State},
+    flow::{self, FlowWord, State, Ticks},
+    nat,
     parse::Flags,
     verdict::DropReason,
 };
@@ -46,4 +47,18 @@ pub(crate) extern "C" fn flow_advance(event: *const Event) -> u64 {
 #[inline(never)]
 pub(crate) extern "C" fn flow_answer(slot: u32, family: u32, flags: u32) -> u64 {
     u64::from(event::answer(&Maps, slot, family as u8, Flags(flags as u8)))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn flow_missed(set: u32, way: u32, now: u32) -> u64 {
+    flow::missed(&Maps, set, way, Ticks::of(now)).into()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn nat_missed(slot: u32, client: *const Event, fresh: u64, urgent: u32) -> u64 {
+    // SAFETY: as above.
+    let Some(client) = (unsafe { client.as_ref() }) else { return u32::MAX.into() };
+    nat::missed(&Maps, slot, client, FlowWord(fresh), urgent != 0).into()
 }

@@ -15,7 +15,7 @@ use aya_ebpf::{
 };
 use lb_common::{
     event::Event,
-    flow::FlowWord,
+    flow::{FlowWord, Ticks},
     layout::{
         Backend, BackendCounters, BackendInfo, Config, FlowSet, FragmentSlot, NatSlot, Service, ServiceInfo,
         ServiceState,
@@ -210,6 +210,16 @@ impl Tables for Maps {
     #[inline(always)]
     fn open(&self, event: &Event) -> Result<FlowWord, DropReason> {
         event::decode(event::flow_open(event))
+    }
+
+    #[inline(always)]
+    fn flow_missed(&self, set: u32, way: u32, now: Ticks) -> u32 {
+        event::flow_missed(set, way, now.number()) as u32
+    }
+
+    #[inline(always)]
+    fn nat_missed(&self, slot: u32, client: &Event, fresh: FlowWord, urgent: bool) -> u32 {
+        event::nat_missed(slot, client, fresh.0, urgent.into()) as u32
     }
 
     #[inline(always)]

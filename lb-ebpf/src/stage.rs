@@ -9,6 +9,7 @@ use lb_common::{
     mss,
     rare::{self, Stages},
     tables::Tables,
+    time_wait::{self, Mark},
     verdict::Verdict,
 };
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
@@ -22,6 +23,11 @@ impl<const ROUGH: bool> Stages for XdpFrame<'_, ROUGH> {
     #[inline(always)]
     fn clamp_mss(&mut self, l4: usize, most: u16) {
         call(self, |ctx| clamp_mss(ctx, l4 as u32, most.into()));
+    }
+
+    #[inline(always)]
+    fn mark(&self, l4: usize, length: u16) -> Mark {
+        Mark(segment_mark(self.ctx.ctx, l4 as u32, length.into()))
     }
 
     #[inline(always)]
@@ -100,4 +106,11 @@ extern "C" fn clamp_mss(ctx: *mut xdp_md, l4: u32, most: u32) -> u64 {
     let ctx = XdpContext::new(ctx);
     let _ = mss::clamp(&mut XdpFrame::<true>::new(&ctx), (l4 & L4_MASK) as usize, most as u16);
     0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn segment_mark(ctx: *mut xdp_md, l4: u32, length: u32) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    time_wait::mark(&XdpFrame::<true>::new(&ctx), (l4 & L4_MASK) as usize, length as u16).unwrap_or(Mark::NONE).0
 }

@@ -90,13 +90,23 @@ impl Client {
         to: SocketAddr,
         ports: impl Iterator<Item = u16> + Send,
     ) -> Result<BTreeMap<u16, String>> {
-        self.0.enter(|| ports.map(|port| Ok((port, Connection::open(to, Some(port))?.last_get()?.body))).collect())
+        let any = if to.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+        let get = |port| Connection::open(to, Some(SocketAddr::new(any, port)))?.last_get();
+        self.0.enter(|| ports.map(|port| Ok((port, get(port)?.body))).collect())
     }
 
     /// Starts requests in the background: `threads` at a time, each over a connection of its own.
     #[must_use]
     pub fn load(&self, to: SocketAddr, threads: usize) -> Load {
-        Load::start(&self.0, to, threads)
+        Load::start(&self.0, to, threads, &[])
+    }
+
+    /// The same, from several addresses by turns. The client gets those that it does not have yet.
+    pub fn load_from(&self, to: SocketAddr, threads: usize, addresses: &[IpAddr]) -> Result<Load> {
+        let length = if to.is_ipv4() { 32 } else { 128 };
+        let add = |address: &IpAddr| format!("addr replace {address}/{length} dev eth0\n");
+        self.0.ip_batch(&addresses.iter().map(add).collect::<String>())?;
+        Ok(Load::start(&self.0, to, threads, addresses))
     }
 
     /// `count` connections with one request each, `rate` begun in a second whatever becomes of them.

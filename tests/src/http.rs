@@ -2,7 +2,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream},
     time::Duration,
 };
 
@@ -28,22 +28,21 @@ pub struct Answer {
 }
 
 impl Connection {
-    /// Connects from the namespace of the calling thread, from a source port if one is given.
-    pub(crate) fn open(to: SocketAddr, source_port: Option<u16>) -> Result<Self> {
-        Self::open_within(to, source_port, PATIENCE)
+    /// Connects from the namespace of the calling thread, from an address and port if they are given.
+    pub(crate) fn open(to: SocketAddr, source: Option<SocketAddr>) -> Result<Self> {
+        Self::open_within(to, source, PATIENCE)
     }
 
     /// The same, with a limit of one's own for each step: to connect, to send, to receive.
-    pub(crate) fn open_within(to: SocketAddr, source_port: Option<u16>, patience: Duration) -> Result<Self> {
+    pub(crate) fn open_within(to: SocketAddr, source: Option<SocketAddr>, patience: Duration) -> Result<Self> {
         let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         for direction in [sockopt::Timeout::Send, sockopt::Timeout::Recv] {
             sockopt::set_socket_timeout(&socket, direction, Some(patience))?;
         }
-        if let Some(port) = source_port {
+        if let Some(source) = source {
             sockopt::set_socket_reuseaddr(&socket, true)?;
-            let any = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-            bind(&socket, &SocketAddr::new(any, port)).with_context(|| format!("cannot bind port {port}"))?;
+            bind(&socket, &source).with_context(|| format!("cannot bind {source}"))?;
         }
         connect(&socket, &to).with_context(|| format!("cannot connect to {to}"))?;
         Ok(Self { stream: socket.into() })

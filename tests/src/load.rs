@@ -1,7 +1,7 @@
 //! Requests in the background, until told to stop.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -49,14 +49,15 @@ struct Shared {
 }
 
 impl Load {
-    pub(crate) fn start(node: &Node, to: SocketAddr, threads: usize) -> Self {
+    pub(crate) fn start(node: &Node, to: SocketAddr, threads: usize, addresses: &[IpAddr]) -> Self {
         let shared = Arc::new(Shared::default());
-        let client = || {
+        let client = |number: usize| {
             let shared = Arc::clone(&shared);
+            let source = addresses.get(number % addresses.len().max(1)).map(|&address| SocketAddr::new(address, 0));
             // A new thread is in the namespace of the thread that makes it.
-            thread::spawn(move || shared.ask(to))
+            thread::spawn(move || shared.ask(to, source))
         };
-        let threads = node.enter(|| (0..threads).map(|_| client()).collect());
+        let threads = node.enter(|| (0..threads).map(client).collect());
         Self { shared, threads }
     }
 
@@ -88,10 +89,10 @@ impl Drop for Load {
 }
 
 impl Shared {
-    fn ask(&self, to: SocketAddr) {
+    fn ask(&self, to: SocketAddr, source: Option<SocketAddr>) {
         while !self.stop.load(Ordering::Relaxed) {
             let began = Instant::now();
-            let result = request(to);
+            let result = request(to, source);
             let mut progress = self.progress();
             match result {
                 Ok(server) => *progress.tally.answers.entry(server).or_default() += 1,
@@ -107,8 +108,8 @@ impl Shared {
     }
 }
 
-fn request(to: SocketAddr) -> Result<String> {
-    let answer = Connection::open(to, None)?.last_get()?;
+fn request(to: SocketAddr, source: Option<SocketAddr>) -> Result<String> {
+    let answer = Connection::open(to, source)?.last_get()?;
     if answer.status != 200 {
         bail!("status {}", answer.status);
     }

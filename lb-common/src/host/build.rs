@@ -35,6 +35,8 @@ pub struct TcpFrame<'a> {
     pub fragment: u16,
     /// IP protocol number.
     pub protocol: u8,
+    /// TCP sequence number.
+    pub sequence: u32,
     /// TCP options, a multiple of four bytes.
     pub tcp_options: &'a [u8],
     /// What follows the TCP header, or the UDP header where the protocol is 17.
@@ -53,6 +55,7 @@ impl Default for TcpFrame<'_> {
             options: &[],
             fragment: 0,
             protocol: 6,
+            sequence: 1,
             tcp_options: &[],
             payload: &[],
         }
@@ -72,7 +75,8 @@ impl TcpFrame<'_> {
             6
         } else {
             let offset = (5 + self.tcp_options.len() / 4) as u8;
-            segment.extend([0, 0, 0, 1, 0, 0, 0, 2, offset << 4, self.flags, 0xff, 0xff, 0, 0, 0, 0]);
+            segment.extend(self.sequence.to_be_bytes());
+            segment.extend([0, 0, 0, 2, offset << 4, self.flags, 0xff, 0xff, 0, 0, 0, 0]);
             segment.extend(self.tcp_options);
             16
         };

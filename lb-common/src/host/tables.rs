@@ -4,6 +4,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::{sync::Mutex, vec::Vec};
 
 use crate::{
+    flow::{ticks, timeouts},
     layout::{
         Backend, BackendCounters, Config, FlowSet, FragmentSlot, MAX_REACH, NatSlot, Ring, Service, ServiceState,
         VERSION, backend_flags,
@@ -64,8 +65,7 @@ pub fn config() -> Config {
         cpus: 1,
         nat_port_base: 20_000,
         nat_port_count: 512,
-        established_ticks: crate::flow::ticks(7200),
-        datagram_ticks: crate::flow::ticks(60),
+        timeouts: timeouts(ticks(7200), ticks(60)),
         fragment_mask: 63,
         flow_key: [0x9e37_79b9, 0x7f4a_7c15, 0xf39c_c060, 0x5ced_c834, 0x1082_276b, 0xf3a2_7251],
         tag_key: [0xf86c_6a11, 0xd0c1_8e95, 0x2767_f0b1, 0x53d2_7b7f, 0x0347_045b, 0x5bf1_827f],

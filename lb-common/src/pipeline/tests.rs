@@ -8,6 +8,7 @@ use std::{vec, vec::Vec};
 
 mod icmp;
 mod modes;
+mod ports;
 mod rare;
 
 use super::*;
@@ -15,7 +16,7 @@ use crate::{
     flow::TICK_SHIFT,
     host::{self, ACK, FIN, HostTables, RST, SYN, TcpFrame, config, l4_checksum_is_right},
     ip::TCP,
-    layout::{VIRTUAL_ADDRESS, algorithm},
+    layout::{Config, VIRTUAL_ADDRESS, algorithm},
     wire::AddressWords,
 };
 
@@ -63,7 +64,11 @@ fn service(listen: &str, algorithm: u8) -> Service {
 
 /// Two services, one of each family, with two backends each that take turns.
 fn world() -> HostTables {
-    let mut tables = HostTables::new(config());
+    world_of(config())
+}
+
+fn world_of(config: Config) -> HostTables {
+    let mut tables = HostTables::new(config);
     let v4 = tables.add_service(service("203.0.113.10:80", algorithm::ROUND_ROBIN));
     let v6 = tables.add_service(service("[2001:db8::10]:80", algorithm::ROUND_ROBIN));
     for address in ["203.0.113.10:0", "[2001:db8::10]:0"] {
@@ -479,6 +484,30 @@ fn a_full_table_refuses_new_flows_and_gives_their_ports_back() {
     let (verdict, _) = from_client(&tables, TcpFrame { source, flags: SYN, ..Default::default() });
     assert_eq!(verdict, Verdict::Drop(DropReason::FlowTableFull));
     assert_eq!(taken(), 4);
+}
+
+#[test]
+fn a_full_table_makes_room_where_it_is_missed_least() {
+    let mut tables = world();
+    tables.config.flow_mask = 1;
+    let (service, _) = service::find(&tables, words([203, 0, 113, 10].into()), Be16::new(80), TCP, 4).unwrap();
+    let sets = |port| flow::Key::new(&tables.config, 4, words([192, 0, 2, 1].into()), Be16::new(port), service);
+    let sets = |port| sets(port).sets(&tables.config);
+    // Eight flows fill both sets: handshakes, but for one that is over.
+    let taken: Vec<u16> =
+        [0, 1].iter().flat_map(|&set| (40_000..).filter(move |&port| sets(port) == [set; 2]).take(4)).collect();
+    for gone in [taken[1], taken[5]] {
+        taken.iter().for_each(|&port| drop(opens(&tables, port)));
+        let source = |port| SocketAddr::from(([192, 0, 2, 1], port));
+        from_client(&tables, TcpFrame { source: source(gone), flags: RST | ACK, ..Default::default() });
+        let fresh = (50_000..).find(|&port| sets(port) == [0, 1]).unwrap();
+        opens(&tables, fresh);
+        for &port in taken.iter().filter(|&&port| port != gone).chain([&fresh]) {
+            let (verdict, _) = from_client(&tables, TcpFrame { source: source(port), ..Default::default() });
+            assert_eq!(verdict, Verdict::Redirect(BACKEND_IFINDEX), "{port}");
+            from_client(&tables, TcpFrame { source: source(port), flags: RST | ACK, ..Default::default() });
+        }
+    }
 }
 
 #[test]

@@ -31,8 +31,8 @@ pub(super) fn tables(maps: &Maps, cpu: u32) -> HostTables {
         copy(&maps.flows, index, set.ways.iter_mut().flat_map(|way| [&mut way.tag, &mut way.word]));
     }
     for (slot, index) in tables.nat.iter_mut().zip(0..) {
-        let NatSlot { word, client: [a, b], port_service, path: [c, d], unused: [e, f] } = slot;
-        copy::<NatSlot>(&maps.nat, index, [word, a, b, port_service, c, d, e, f]);
+        let NatSlot { word, client: [a, b], port_service, path: [c, d], unused, left } = slot;
+        copy::<NatSlot>(&maps.nat, index, [word, a, b, port_service, c, d, unused, left]);
     }
     for (slot, index) in tables.fragments.iter_mut().zip(0..) {
         let FragmentSlot { tag, note } = slot;
