@@ -49,6 +49,7 @@ fn build(workspace: &Path, out_dir: &Path) -> Result<(), String> {
     cargo
         .args(["build", "--locked", "--package", "lb-ebpf", "--release", "--target", TARGET])
         .args(toolchain.build_std())
+        .args(if env::var_os("CARGO_FEATURE_REBUILT").is_some() { &["--features", "rebuilt"][..] } else { &[] })
         .arg("--target-dir")
         .arg(&target_dir)
         .current_dir(workspace)

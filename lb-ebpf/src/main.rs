@@ -50,7 +50,7 @@ pub fn lb_rare(ctx: XdpContext) -> u32 {
 /// The verdict as an XDP action.
 #[inline(always)]
 fn action<const ROUGH: bool>(ctx: &XdpContext, frame: &XdpFrame<'_, ROUGH>, verdict: Verdict) -> u32 {
-    match verdict {
+    let action = match verdict {
         Verdict::Pass | Verdict::Rare => xdp_action::XDP_PASS,
         Verdict::Transmit if Maps.features() & features::REDIRECT_BACK != 0 => maps::redirect(frame.ingress_ifindex()),
         Verdict::Transmit => xdp_action::XDP_TX,
@@ -59,7 +59,8 @@ fn action<const ROUGH: bool>(ctx: &XdpContext, frame: &XdpFrame<'_, ROUGH>, verd
             info!(ctx, "dropped {} bytes: {}", frame.len(), reason.name());
             xdp_action::XDP_DROP
         }
-    }
+    };
+    if cfg!(feature = "rebuilt") { opaque::opaque(action as usize) as u32 } else { action }
 }
 
 // The layout must be one that override_global can fill.

@@ -45,9 +45,18 @@ pub struct Outcome {
 
 /// The binary under test: `$LB_BIN`, or `target/release/lb`.
 pub fn lb_binary() -> Result<PathBuf> {
+    binary("LB_BIN", "target/release/lb", "build")
+}
+
+/// What it is upgraded to, with other XDP programs: `$LB_REBUILT_BIN`, or `target/rebuilt/lb`.
+pub fn rebuilt_binary() -> Result<PathBuf> {
+    binary("LB_REBUILT_BIN", "target/rebuilt/lb", "build --rebuilt")
+}
+
+fn binary(variable: &str, default: &str, command: &str) -> Result<PathBuf> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the package is in a workspace")?;
-    let binary = env::var_os("LB_BIN").map_or_else(|| workspace.join("target/release/lb"), PathBuf::from);
-    ensure!(binary.exists(), "{} does not exist; run `cargo xtask build`", binary.display());
+    let binary = env::var_os(variable).map_or_else(|| workspace.join(default), PathBuf::from);
+    ensure!(binary.exists(), "{} does not exist; run `cargo xtask {command}`", binary.display());
     Ok(binary)
 }
 
@@ -85,12 +94,17 @@ impl Daemon {
 
     /// Starts it after [`Daemon::stop`] or [`Daemon::kill`] and waits until it is ready.
     pub fn start_again(&mut self) -> Result<()> {
+        self.start_as(&lb_binary()?)
+    }
+
+    /// The same with another binary.
+    pub fn start_as(&mut self, binary: &Path) -> Result<()> {
         let notify = self.dir.join("notify.sock");
         let _ = fs::remove_file(&notify);
         let messages = UnixDatagram::bind(&notify)?;
         messages.set_nonblocking(true)?;
         let config = self.config();
-        let mut process = Process::start(&self.front, &lb_binary()?, &self.dir.join("lb.log"), |command| {
+        let mut process = Process::start(&self.front, binary, &self.dir.join("lb.log"), |command| {
             command.arg("run").arg("--config").arg(config).env("NOTIFY_SOCKET", &notify);
         })?;
         let mut message = [0; 4096];

@@ -55,7 +55,7 @@ pub use cgroup::Cgroup;
 pub use client::{Client, Tally};
 pub use config::{Health, Service, configuration};
 pub use crowd::{Crowd, CrowdReport};
-pub use daemon::{Daemon, Outcome, backend, lb_binary};
+pub use daemon::{Daemon, Outcome, backend, lb_binary, rebuilt_binary};
 pub use datagram::{Segment, checksum, packet};
 pub use eventually::eventually;
 pub use flood::Flood;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::{
     build,
+    setup::{self, Purpose},
     shell::{cargo, run, workspace},
 };
 
@@ -15,7 +16,8 @@ const COMPLETIONS: &[(&str, &str)] = &[("bash", "lb.bash"), ("zsh", "_lb"), ("fi
 
 /// Builds the package into target/debian.
 pub(crate) fn dist() -> Result<()> {
-    build::build()?;
+    setup::ensure(Purpose::Build)?;
+    build::compile()?;
     let cargo_deb = workspace().join("target/tools/bin/cargo-deb");
     if !cargo_deb.exists() {
         println!("dist: cargo-deb is missing; installing it under target/tools");

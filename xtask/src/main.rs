@@ -25,7 +25,7 @@ enum Command {
     /// Install what is missing: the BPF toolchain and the tools of the lab
     Setup,
     /// Build target/release/lb
-    Build,
+    Build(build::Arguments),
     /// Show it at work in network namespaces, or run it on this machine's interface with --config
     Run(run::Arguments),
     /// Replay the outage that lb exists to prevent: as it was, and with lb
@@ -39,7 +39,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Setup => setup::setup(),
-        Command::Build => build::build(),
+        Command::Build(arguments) => build::build(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Outage(arguments) => outage::outage(&arguments),
         Command::Test => test::test(),

@@ -25,6 +25,8 @@ pub(crate) fn test() -> Result<()> {
     step("unit tests", cargo(&["test"]).args(HOST).args(["--lib", "--bins"]))?;
     step("examples", cargo(&["test"]).args(HOST).arg("--doc"))?;
     step("release build", &mut build::command())?;
+    step("package", &mut cargo(&["xtask", "dist"]))?;
+    step("build to upgrade to", &mut cargo(&["xtask", "build", "--rebuilt"]))?;
     step("end-to-end tests", &mut end_to_end()?)?;
     println!("all passed in {:.0} s", started.elapsed().as_secs_f64());
     Ok(())
