@@ -2,17 +2,20 @@
 //!
 //! There is no background, and every colour stands out from white and from black.
 
-use std::{fs, path::Path, time::Duration};
+use std::{error::Error, fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
 use lab::Course;
 use plotters::{
     coord::Shift,
     prelude::*,
-    style::{FontTransform, text_anchor},
+    style::text_anchor::{HPos, Pos, VPos},
 };
 
-const SIZE: (u32, u32) = (900, 620);
+const SIZE: (u32, u32) = (900, 640);
+const LEGEND: u32 = 40;
+/// Of the vertical axis, in percent; what happens is written above 100.
+const TOP: f64 = 112.0;
 
 const TEXT: RGBColor = RGBColor(118, 131, 144);
 const FAILED: RGBColor = RGBColor(229, 83, 75);
@@ -20,72 +23,75 @@ const WEB_01: RGBColor = RGBColor(49, 131, 246);
 const WEB_02: RGBColor = RGBColor(198, 144, 38);
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Drawn = Result<(), Box<dyn Error>>;
 
 /// Writes the courses, one above the other.
 pub(crate) fn draw(file: &Path, courses: [(&str, &Course); 2]) -> Result<()> {
     if let Some(directory) = file.parent() {
         fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     }
-    let picture = SVGBackend::new(file, SIZE).into_drawing_area();
-    let (above, below) = picture.split_vertically(SIZE.1 / 2);
-    for (area, (title, course)) in [above, below].iter().zip(courses) {
-        panel(area, title, course).map_err(|error| anyhow!("cannot draw {title}: {error}"))?;
-    }
-    picture.present().map_err(|error| anyhow!("cannot write {}: {error}", file.display()))
+    parts(file, courses).map_err(|error| anyhow!("cannot draw {}: {error}", file.display()))
 }
 
-fn panel(area: &Area, title: &str, course: &Course) -> Result<(), Box<dyn std::error::Error>> {
-    let text = |size: u32| ("sans-serif", size).into_font().color(&TEXT);
+fn parts(file: &Path, courses: [(&str, &Course); 2]) -> Drawn {
+    let picture = SVGBackend::new(file, SIZE).into_drawing_area();
+    let (head, panels) = picture.split_vertically(LEGEND);
+    legend(&head)?;
+    let (above, below) = panels.split_vertically((SIZE.1 - LEGEND) / 2);
+    for (area, (title, course)) in [above, below].iter().zip(courses) {
+        panel(area, title, course)?;
+    }
+    picture.present()?;
+    Ok(())
+}
+
+fn legend(area: &Area) -> Drawn {
+    let colours = [(FAILED, "requests that failed"), (WEB_01, "memory of web-01"), (WEB_02, "memory of web-02")];
+    for (x, (colour, words)) in (220..).step_by(180).zip(colours) {
+        area.draw(&Rectangle::new([(x, 18), (x + 18, 26)], colour.filled()))?;
+        area.draw(&Text::new(words, (x + 24, 22), text(15).pos(Pos::new(HPos::Left, VPos::Center))))?;
+    }
+    Ok(())
+}
+
+fn panel(area: &Area, title: &str, course: &Course) -> Drawn {
     let title = format!("{title}: {:.1} % of {} requests failed", 100.0 * course.failed_share(), course.sent);
     let end = course.day.as_secs_f64();
     let mut chart = ChartBuilder::on(area)
-        .caption(title, text(18))
+        .caption(title, text(21))
         .margin(10)
         .margin_right(20)
         .set_label_area_size(LabelAreaPosition::Left, 55)
-        .set_label_area_size(LabelAreaPosition::Bottom, 40)
-        .build_cartesian_2d(0.0..end, 0.0..100.0)?;
+        .set_label_area_size(LabelAreaPosition::Bottom, 28)
+        .build_cartesian_2d(0.0..end, 0.0..TOP)?;
     chart
         .configure_mesh()
         .disable_x_mesh()
         .light_line_style(TRANSPARENT)
         .bold_line_style(TEXT.mix(0.3))
         .axis_style(TEXT)
-        .label_style(text(13))
-        .x_desc("seconds of the day")
-        .y_desc("%")
+        .label_style(text(15))
+        .x_label_formatter(&|at| format!("{at} s"))
+        .y_label_formatter(&|share| format!("{share} %"))
         .y_labels(5)
         .draw()?;
 
-    let failed: Vec<_> = course.moments.iter().map(|m| (seconds(m.at), 100.0 * m.failed_share())).collect();
-    let area = AreaSeries::new(failed, 0.0, FAILED.mix(0.35)).border_style(FAILED.stroke_width(2));
-    chart
-        .draw_series(area)?
-        .label("requests that failed")
-        .legend(|(x, y)| Rectangle::new([(x, y - 5), (x + 18, y + 5)], FAILED.mix(0.6).filled()));
-    for (server, (name, colour)) in [("memory of web-01", WEB_01), ("memory of web-02", WEB_02)].into_iter().enumerate()
-    {
-        let used = course.moments.iter().filter_map(|m| Some((seconds(m.at), 100.0 * m.memory.get(server)?)));
-        chart
-            .draw_series(LineSeries::new(used, colour.stroke_width(2)))?
-            .label(name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(3)));
+    let failed: Vec<_> = course.moments.iter().map(|m| (m.at.as_secs_f64(), 100.0 * m.failed_share())).collect();
+    chart.draw_series(AreaSeries::new(failed, 0.0, FAILED.mix(0.35)).border_style(FAILED.stroke_width(2)))?;
+    for (server, colour) in [WEB_01, WEB_02].into_iter().enumerate() {
+        let used = course.moments.iter().filter_map(|m| Some((m.at.as_secs_f64(), 100.0 * m.memory.get(server)?)));
+        chart.draw_series(LineSeries::new(used, colour.stroke_width(2)))?;
     }
     for (at, words) in marks(course) {
-        let x = seconds(at);
-        chart.draw_series(DashedLineSeries::new([(x, 0.0), (x, 100.0)], 4, 4, TEXT.stroke_width(1)))?;
-        let upright = text(12)
-            .transform(FontTransform::Rotate270)
-            .pos(text_anchor::Pos::new(text_anchor::HPos::Right, text_anchor::VPos::Bottom));
-        chart.draw_series([Text::new(words, (x, 98.0), upright)])?;
+        let x = at.as_secs_f64();
+        chart.draw_series(DashedLineSeries::new([(x, 0.0), (x, TOP)], 4, 4, TEXT.stroke_width(1)))?;
+        chart.draw_series([Text::new(words, (x + end / 150.0, TOP - 1.0), text(14))])?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .label_font(text(13))
-        .border_style(TRANSPARENT)
-        .draw()?;
     Ok(())
+}
+
+fn text(size: u32) -> TextStyle<'static> {
+    ("sans-serif", size).into_font().color(&TEXT)
 }
 
 /// What happened when, where it explains the lines.
@@ -94,7 +100,7 @@ fn marks(course: &Course) -> Vec<(Duration, String)> {
     marks.extend(course.detached.map(|at| (at, "web-02 detached".to_owned())));
     match (course.time_up, course.alarm) {
         (Some(up), Some(alarm)) if alarm.abs_diff(up) < course.day / 40 => {
-            marks.push((alarm, "its time is up: alarm".to_owned()));
+            marks.push((up, "its time is up: alarm".to_owned()));
         }
         (up, alarm) => {
             marks.extend(up.map(|at| (at, "its time is up".to_owned())));
@@ -102,8 +108,4 @@ fn marks(course: &Course) -> Vec<(Duration, String)> {
         }
     }
     marks
-}
-
-fn seconds(duration: Duration) -> f64 {
-    duration.as_secs_f64()
 }
