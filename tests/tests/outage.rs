@@ -35,6 +35,8 @@ fn with_lb(lab: &Lab, failure: Failure, detached_for: Duration) -> Result<()> {
     let course = replay(failure, detached_for).with_lb(lab, &mut tell)?;
     assert!(course.sent > 500, "{course:?}");
     assert!(course.failed_share() <= 0.01, "{course:?}");
+    let alarm = course.alarm_seconds();
+    assert!(alarm.is_some_and(|seconds| (0.0..10.0).contains(&seconds)), "{alarm:?}");
     Ok(())
 }
 

@@ -9,7 +9,11 @@ use std::{
 use anyhow::{Result, ensure};
 
 use super::balancer::Balancer;
-use crate::{Daemon, Family, Lab, config::configuration, webhook::Webhook};
+use crate::{
+    Daemon, Family, Json, Lab,
+    config::configuration,
+    webhook::{Delivery, Webhook},
+};
 
 /// Between two looks at the status.
 const LOOK: Duration = Duration::from_millis(300);
@@ -44,7 +48,7 @@ fn operators_file(lab: &Lab, webhook: &Webhook) -> String {
         let (name, address) = (web.name(), web.address(Family::V4, 80));
         let _ = write!(file, "\n[[service.web.backend]]\nname = \"{name}\"\naddress = \"{address}\"\n");
     }
-    let _ = write!(file, "\n# [[alarm]] webhook = \"{}\"\n", webhook.url());
+    let _ = write!(file, "\n[[alarm]]\nwebhook = \"{}\"\n", webhook.url());
     file
 }
 
@@ -61,7 +65,9 @@ impl Balancer for Watched {
         let mut news = Vec::new();
         let alarms = self.webhook.deliveries();
         for alarm in &alarms[self.told..] {
-            news.push((alarm.at, format!("alarm received: {}", alarm.body)));
+            let Delivery { at, body, .. } = alarm;
+            let [status, kind, summary] = ["status", "alarm", "summary"].map(|key| text(&body[key]));
+            news.push((*at, format!("alarm received: {kind} {status}: {summary}")));
         }
         self.told = alarms.len();
         if self.looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
@@ -78,7 +84,12 @@ impl Balancer for Watched {
     }
 
     fn alarm_after(&self, detached: Instant) -> Option<Instant> {
-        self.webhook.deliveries().iter().map(|alarm| alarm.at).find(|at| *at > detached)
+        let alarms = self.webhook.deliveries();
+        let about_redundancy = |body: &Json| {
+            let kind = text(&body["alarm"]);
+            body["status"] == "firing" && ["redundancy-lost", "out-of-rotation"].contains(&kind.as_str())
+        };
+        Some(alarms.iter().find(|alarm| alarm.at > detached && about_redundancy(&alarm.body))?.at)
     }
 }
 
@@ -90,8 +101,7 @@ struct Told {
     cause: String,
 }
 
-fn told_by(status: &crate::Json) -> Vec<Told> {
-    let text = |value: &crate::Json| value.as_str().unwrap_or_default().to_owned();
+fn told_by(status: &Json) -> Vec<Told> {
     let mut told = Vec::new();
     for service in status["services"].as_array().into_iter().flatten() {
         let state = format!("is {}", text(&service["verdict"]));
@@ -104,4 +114,8 @@ fn told_by(status: &crate::Json) -> Vec<Told> {
         }
     }
     told
+}
+
+fn text(value: &Json) -> String {
+    value.as_str().unwrap_or_default().to_owned()
 }

@@ -76,7 +76,7 @@ fn panel(area: &Area, title: &str, course: &Course) -> Drawn {
         .y_labels(5)
         .draw()?;
 
-    let failed: Vec<_> = course.moments.iter().map(|m| (m.at.as_secs_f64(), 100.0 * m.failed_share())).collect();
+    let failed: Vec<_> = failed_shares(course).map(|(at, share)| (at.as_secs_f64(), 100.0 * share)).collect();
     chart.draw_series(AreaSeries::new(failed, 0.0, FAILED.mix(0.35)).border_style(FAILED.stroke_width(2)))?;
     for (server, colour) in [WEB_01, WEB_02].into_iter().enumerate() {
         let used = course.moments.iter().filter_map(|m| Some((m.at.as_secs_f64(), 100.0 * m.memory.get(server)?)));
@@ -94,18 +94,53 @@ fn text(size: u32) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&TEXT)
 }
 
+/// Of the requests of a twentieth of the day, around each moment: a hundredth has too few of them for a share.
+fn failed_shares(course: &Course) -> impl Iterator<Item = (Duration, f64)> {
+    let moments = &course.moments;
+    moments.iter().enumerate().map(|(n, moment)| {
+        let around = &moments[n.saturating_sub(2)..moments.len().min(n + 3)];
+        let [sent, failed] = around.iter().fold([0, 0], |[sent, failed], m| [sent + m.sent, failed + m.failed]);
+        (moment.at, if sent == 0 { 0.0 } else { failed as f64 / sent as f64 })
+    })
+}
+
 /// What happened when, where it explains the lines.
 fn marks(course: &Course) -> Vec<(Duration, String)> {
     let mut marks = Vec::new();
     marks.extend(course.detached.map(|at| (at, "web-02 detached".to_owned())));
-    match (course.time_up, course.alarm) {
-        (Some(up), Some(alarm)) if alarm.abs_diff(up) < course.day / 40 => {
-            marks.push((up, "its time is up: alarm".to_owned()));
+    match (course.time_up, course.alarm, course.alarm_seconds()) {
+        (Some(up), Some(_), Some(after)) if after >= 0.0 => {
+            marks.push((up, format!("its time is up; alarm after {after:.1} s")));
         }
-        (up, alarm) => {
-            marks.extend(up.map(|at| (at, "its time is up".to_owned())));
+        (up, alarm, _) => {
             marks.extend(alarm.map(|at| (at, "alarm".to_owned())));
+            marks.extend(up.map(|at| (at, "its time is up, and nobody knows".to_owned())).filter(|_| alarm.is_none()));
         }
     }
     marks
+}
+
+#[cfg(test)]
+mod tests {
+    use lab::Moment;
+
+    use super::*;
+
+    #[test]
+    fn a_share_is_of_the_requests_around_and_none_of_none_is_none() {
+        let moment = |sent, failed| Moment { sent, failed, ..Moment::default() };
+        let moments = vec![moment(0, 0), moment(0, 0), moment(0, 0), moment(6, 3), moment(4, 2)];
+        let course = Course { moments, ..Course::default() };
+        let shares: Vec<_> = failed_shares(&course).map(|(_, share)| share).collect();
+        assert_eq!(shares, [0.0, 0.5, 0.5, 0.5, 0.5]);
+    }
+
+    #[test]
+    fn an_alarm_that_never_came_is_told_where_it_should_have_been() {
+        let second = Duration::from_secs(1);
+        let course = Course { detached: Some(second), time_up: Some(second * 2), ..Course::default() };
+        assert_eq!(marks(&course)[1].1, "its time is up, and nobody knows");
+        let course = Course { alarm: Some(second * 3), ..course };
+        assert_eq!(marks(&course)[1], (second * 2, "its time is up; alarm after 1.0 s".to_owned()));
+    }
 }
