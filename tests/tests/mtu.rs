@@ -69,6 +69,38 @@ fn a_narrow_way_to_the_backends_is_learnt_behind_encapsulation() {
     }
 }
 
+#[test]
+fn what_was_learnt_outlasts_a_change_of_the_backend() {
+    test(&Layout { router: Some(Router::Backends), ..Layout::default() }, |lab| {
+        narrow(lab.router(), "10.0.0.0/24", "eth1")?;
+        lab.share_virtual_address()?;
+        lab.decapsulate()?;
+        route_back(lab)?;
+        lab.hide_virtual_address()?;
+        lab.front().sysctl("ipv4/ip_forward", "1")?;
+        let servers = Nginx::start_all(lab)?;
+        let daemon = Daemon::start(lab, &[Service { forward: "ipip", ..Service::web(lab, Family::V4) }])?;
+        transfer(lab, &servers, Family::V4, SIZE)?;
+        let first = told_by(lab.router())?;
+        for web in lab.webs() {
+            daemon.lb(&["backend", "set", &format!("web/{}", web.name()), "--weight", "2"])?;
+        }
+        // The client forgets what it was told, and sends too much once more.
+        lab.client().node().ip_batch("route flush cache\n")?;
+        transfer(lab, &servers, Family::V4, SIZE)?;
+        assert!(first > 0, "the router has told nobody");
+        assert_eq!(told_by(lab.router())?, first, "the router had to tell it again");
+        Ok(())
+    });
+}
+
+/// How often a node has said that a packet is too large.
+fn told_by(node: &Node) -> Result<u64> {
+    let counters = run(node.command("nstat").args(["-asz", "IcmpOutDestUnreachs"]), "")?;
+    let mut words = counters.split_whitespace().skip_while(|word| *word != "IcmpOutDestUnreachs");
+    words.nth(1).and_then(|number| number.parse().ok()).context("nstat knows the counter")
+}
+
 /// Has the web servers reach the client by the router.
 fn route_back(lab: &Lab) -> Result<()> {
     lab.router().ip_batch("route add 10.0.1.0/24 via 10.0.2.1\nroute add 2001:db8:1::/64 via 2001:db8:2::1\n")?;

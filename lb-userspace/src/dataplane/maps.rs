@@ -17,6 +17,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::{
     Error, address,
+    learnt::is_learnt,
     ops::Op,
     region::{Region, zero},
 };
@@ -167,10 +168,10 @@ impl Maps {
                     self.zero_counters(*index);
                 }
                 let info = BackendInfo { name: address::name_bytes(name) };
-                // The packet path writes the MTU too, where it learns of a narrower way: nobody's edit.
-                let differs = Backend { mtu: value.mtu, ..self.backends.read(*index) } != *value;
-                self.backends.write(*index, value);
-                usize::from(self.backend_info.write(*index, &info) | differs)
+                let current = self.backends.read(*index);
+                let mtu = if !*fresh && is_learnt(&current, value) { current.mtu } else { value.mtu };
+                let written = self.backends.write(*index, &Backend { mtu, ..*value });
+                usize::from(self.backend_info.write(*index, &info) | written)
             }
             Op::SetRing { ring, entries } => self.set_ring(*ring, entries),
             Op::SetService { slot, value, name } => {

@@ -12,6 +12,7 @@ mod error;
 mod explain;
 mod flows;
 mod host;
+mod learnt;
 mod link;
 mod maps;
 mod ops;
@@ -28,10 +29,11 @@ use std::{
     fs::File,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use aya::Ebpf;
-use lb_common::layout::{self, backend_flags};
+use lb_common::layout::{self, Backend, backend_flags};
 use rustix::{
     fs::{FlockOperation, flock},
     thread::{MembarrierCommand, membarrier},
@@ -46,6 +48,7 @@ pub use self::{
     snapshot::{BackendCounters, Counters, Drop as DropCount, ServiceCounters, Snapshot, Usage},
 };
 use self::{
+    learnt::{Learnt, is_learnt},
     maps::Maps,
     ops::Op,
     packet_log::PacketLog,
@@ -121,6 +124,7 @@ pub struct Dataplane {
     ebpf: Ebpf,
     variant: Variant,
     packet_log: Option<PacketLog>,
+    learnt: Learnt,
     /// Whether [`attach`](Self::attach) has been called.
     attached: bool,
     /// Whether what is pinned stays when this goes.
@@ -176,6 +180,7 @@ impl Dataplane {
             ebpf,
             variant,
             packet_log: None,
+            learnt: Learnt::default(),
             attached: false,
             keep,
             _lock: lock,
@@ -228,7 +233,9 @@ impl Dataplane {
 
     /// Repairs what differs from the last plan applied; returns the foreign entries.
     pub fn reconcile(&mut self) -> usize {
-        let mut foreign: usize = self.placement.expected().iter().map(|op| self.maps.carry_out(op)).sum();
+        let expected = self.placement.expected();
+        self.forget_learnt(&expected);
+        let mut foreign: usize = expected.iter().map(|op| self.maps.carry_out(op)).sum();
         let services = self.placement.service_slots();
         for (slot, service) in self.maps.services() {
             if service.protocol != 0 && !services.contains(&slot) {
@@ -250,6 +257,18 @@ impl Dataplane {
             }
         }
         foreign
+    }
+
+    /// Gives backends whose narrower MTU was learnt too long ago the one of their link back.
+    fn forget_learnt(&mut self, expected: &[Op]) {
+        let now = Instant::now();
+        for op in expected {
+            let Op::SetBackend { index, value, .. } = op else { continue };
+            let current = self.maps.backends.read(*index);
+            if self.learnt.is_stale(*index, is_learnt(&current, value), now) {
+                self.maps.backends.write(*index, &Backend { mtu: value.mtu, ..current });
+            }
+        }
     }
 
     /// Switches the log of dropped packets on or off, by putting a program compiled for it in the place of the running one:
