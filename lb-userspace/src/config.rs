@@ -176,10 +176,19 @@ pub struct HealthCheck {
     pub fall: u32,
     /// Where the check connects, when not where the service does.
     pub port: Option<u16>,
-    /// From one check to the next while the results contradict what is known.
+    /// From one check to the next while the results contradict what is known; half of `interval` when absent.
     pub fast_interval: Option<Duration>,
     /// By how many percent an interval is longer or shorter, at random.
     pub jitter: u8,
+}
+
+impl HealthCheck {
+    /// From one check to the next; `settled` says whether the last result was what is known. A doubt is looked into at
+    /// twice the pace: a server that fails costs requests until it is known, and one that is well again is missed.
+    #[must_use]
+    pub fn pace(&self, settled: bool) -> Duration {
+        if settled { self.interval } else { self.fast_interval.unwrap_or(self.interval / 2) }
+    }
 }
 
 /// What is asked of a backend.

@@ -240,7 +240,7 @@ impl Repeat {
                 return;
             }
             let settled = self.health.is_settled();
-            let interval = check.fast_interval.filter(|_| !settled).unwrap_or(check.interval);
+            let interval = check.pace(settled);
             // Those that began together go their own ways.
             let pause = if first && settled && check.jitter > 0 {
                 interval.mul_f64(fastrand::f64())

@@ -329,3 +329,11 @@ fn a_backend_of_weight_0_is_warned_of() {
     );
     assert!(parse(&file("", "")).unwrap().warnings().is_empty());
 }
+
+#[test]
+fn a_doubt_is_checked_at_twice_the_pace_unless_another_is_asked_for() {
+    let health = |with: &str| parse(&file("port = 8080", with)).unwrap().services.remove(0).health;
+    let usual = health("");
+    assert_eq!((usual.pace(true), usual.pace(false)), (Duration::from_millis(500), Duration::from_millis(250)));
+    assert_eq!(health("fast_interval = \"2s\"").pace(false), Duration::from_secs(2));
+}
