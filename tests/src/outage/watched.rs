@@ -54,7 +54,8 @@ fn operators_file(lab: &Lab, webhook: &Webhook) -> String {
 
 impl Balancer for Watched {
     fn detach(&mut self, period: Duration) -> Result<String> {
-        let period = format!("{}ms", period.as_millis());
+        let (whole, rest) = (period.as_secs(), period.subsec_millis());
+        let period = if rest == 0 { format!("{whole}s") } else { format!("{}ms", period.as_millis()) };
         let words = ["backend", "disable", "web/web-02", "--for", &period, "--reason", "kernel test"];
         let outcome = self.daemon.lb(&words)?;
         ensure!(outcome.code == Some(0), "lb {words:?}: {outcome:?}");
