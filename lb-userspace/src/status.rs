@@ -64,6 +64,7 @@ fn of_backend(
         // Percent of at most 100.
         share: Some(share as u16).filter(|share| *share < 100),
         backup: backend.backup,
+        standby: backend.backup && backend.is_fit() && !standing.in_rotation,
         paused: backend.paused.is_some(),
         since: whole_second(standing.change.at),
         cause: standing.change.cause,

@@ -38,6 +38,8 @@ fn check(pin_dir: &str, goodbye: &[&str]) {
             "/usr/share/man/man1/lb-backend-drain.1.gz",
             "/usr/share/bash-completion/completions/lb",
             "/usr/share/lb/lb.schema.json",
+            "/usr/share/lb/lb.rules.yml",
+            "/usr/share/lb/lb.dashboard.json",
             "/usr/lib/systemd/system/lb.service",
         ] {
             assert!(root.has(file), "{file}");

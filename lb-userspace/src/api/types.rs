@@ -258,6 +258,9 @@ pub struct BackendStatus {
     /// Whether it serves only while no other does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub backup: bool,
+    /// Whether it is a backup that could serve, and need not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub standby: bool,
     /// Whether its checks are paused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,

@@ -166,6 +166,13 @@ fn states<const N: usize>(
 fn rotation(families: &mut Families<'_>, services: &[ServiceStatus], scrape: &Scrape) -> Result<(), Error> {
     let within = backends(services, |backend| u64::from(backend.in_rotation));
     families.gauge("lb_backend_in_rotation", None, "Whether a backend takes new connections", within)?;
+    let standby = backends(services, |backend| u64::from(backend.standby));
+    families.gauge(
+        "lb_backend_standby",
+        None,
+        "Whether a backend is a backup that could serve, and need not",
+        standby,
+    )?;
     let out = services.iter().flat_map(|service| {
         service.backends.iter().flat_map(|backend| {
             let known = scrape.overview.tallies.of(&service.name, &backend.name);

@@ -142,3 +142,27 @@ fn promtool_has_no_complaint() {
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
     assert_eq!(String::from_utf8_lossy(&said.stderr), "");
 }
+
+/// What the files that ship ask for.
+#[test]
+fn every_metric_in_rules_and_dashboard_is_exported() {
+    let text = scrape().classic();
+    let exported: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let rules = include_str!("../../monitoring/lb.rules.yml");
+    let expressions = rules.lines().filter(|line| !line.trim_start().starts_with(['#', '-']) && !line.contains("`lb"));
+    let dashboard = include_str!("../../monitoring/lb.dashboard.json");
+    let asked =
+        dashboard.lines().filter(|line| ["expr", "query"].iter().any(|key| line.contains(&format!("\"{key}\":"))));
+    let mut found = 0;
+    for line in expressions.chain(asked) {
+        let words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for name in words.filter(|word| word.starts_with("lb_") || word.starts_with("process_")) {
+            let family = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+            let known = exported.contains(name) || family.is_some_and(|family| exported.contains(family));
+            assert!(known, "{name} is not exported: {line}");
+            found += 1;
+        }
+    }
+    assert!(found > 60, "{found}");
+}
