@@ -21,7 +21,7 @@
 //! | PUT /v1/xdp/log | [`PacketLog`] | [`PacketLogDocument`] |
 //! | GET /v1/config | | [`ConfigDocument`] |
 //! | GET /v1/config/diff | | [`DriftDocument`] |
-//! | POST /v1/config/reload | | [`ReloadDocument`] |
+//! | POST /v1/config/reload?discard=true | | [`ReloadDocument`] |
 //! | GET /v1/events?after=N&since=TIME&service=S&backend=B&wait=SECONDS | | [`EventsDocument`] |
 //!
 //! Whatever goes wrong is answered with an [`ErrorDocument`].

@@ -19,7 +19,10 @@ mod stats;
 mod status;
 mod xdp;
 
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -41,6 +44,9 @@ pub struct Cli {
     #[arg(long, value_name = "PATH", env = "LB_SOCKET", default_value = configuration::DEFAULT_SOCKET, global = true)]
     socket: PathBuf,
 }
+
+/// How long it is waited for an answer that others can give, too.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 const EXIT_CODES: &str =
     "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused, 5 timed out, 6 daemon not reachable";
@@ -91,7 +97,7 @@ enum Command {
 /// Where the pins of a daemon are; the daemon need not run.
 #[derive(Debug, Args)]
 struct Pins {
-    /// The directory of the pinned maps.
+    /// The directory of the pinned maps [default: that of the daemon on --socket, when that is named].
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     pin_dir: Option<PathBuf>,
     /// The configuration that names that directory [default: /etc/lb/lb.toml, if it exists].
@@ -110,12 +116,12 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Run(run) => run.run(),
         Command::Status(status) => block_on(status.run(&client, output)),
         Command::Events(events) => block_on(events.run(&client, output)),
-        Command::Stats(stats) => stats.run(output),
+        Command::Stats(stats) => stats.run(&client, output),
         Command::Alarm(command) => block_on(command.run(&client, output)),
         Command::Backend(command) => block_on(command.run(&client, output)),
         Command::Config(command) => block_on(command.run(&client, output)),
-        Command::Flow(command) => command.run(output),
-        Command::Explain(explain) => explain.run(output),
+        Command::Flow(command) => command.run(&client, output),
+        Command::Explain(explain) => explain.run(&client, output),
         Command::Health(command) => block_on(command.run(&client, output)),
         Command::Service(command) => block_on(command.run(&client, output)),
         Command::Decap(decap) => decap.run(output),
@@ -131,9 +137,17 @@ fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resu
 }
 
 impl Pins {
-    fn directory(&self) -> anyhow::Result<PathBuf> {
+    fn directory(&self, client: &Client) -> anyhow::Result<PathBuf> {
         if let Some(directory) = &self.pin_dir {
             return Ok(directory.clone());
+        }
+        // Whoever names another socket than that of this machine's configuration means its daemon's pins.
+        let named = client.socket() != Path::new(configuration::DEFAULT_SOCKET);
+        if named
+            && self.config.is_none()
+            && let Some(directory) = block_on(async { Ok(of_daemon(client).await) })?
+        {
+            return Ok(directory);
         }
         let default = PathBuf::from(configuration::DEFAULT_PATH);
         let Some(file) = self.config.clone().or_else(|| Some(default).filter(|file| file.exists())) else {
@@ -141,6 +155,12 @@ impl Pins {
         };
         Ok(configuration::Config::load(&file)?.global.pin_dir)
     }
+}
+
+/// Where a daemon that answers has its pins.
+async fn of_daemon(client: &Client) -> Option<PathBuf> {
+    let running = tokio::time::timeout(PATIENCE, client.configuration()).await.ok()?.ok()?;
+    running.config["global"]["pin_dir"].as_str().map(PathBuf::from)
 }
 
 #[cfg(test)]

@@ -197,12 +197,12 @@ impl Client {
         self.ask(Method::GET, "/v1/config/diff", None::<&()>).await
     }
 
-    /// Has the file read again.
+    /// Has the file read again; with `discard` what was changed at run time is dropped.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn reload(&self) -> Result<ReloadDocument, Error> {
-        self.ask(Method::POST, "/v1/config/reload", None::<&()>).await
+    pub async fn reload(&self, discard: bool) -> Result<ReloadDocument, Error> {
+        self.ask(Method::POST, &format!("/v1/config/reload?discard={discard}"), None::<&()>).await
     }
 
     /// What fires, what is silenced, and how those fare who carry alarms.

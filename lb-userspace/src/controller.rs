@@ -172,7 +172,7 @@ impl Controller {
                 Some(table) = self.inbox.tables.recv() => self.resolve(table),
                 Some(attempt) = self.inbox.attempts.recv() => self.desk.note(attempt),
                 // What came of it is in the log.
-                Some(()) = reload.recv() => drop(self.reload("SIGHUP")),
+                Some(()) = reload.recv() => drop(self.reload(false, "SIGHUP")),
                 _ = tick.tick() => {
                     self.tick();
                     self.look();

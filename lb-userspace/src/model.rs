@@ -109,7 +109,16 @@ impl Model {
 
     /// The model of another file. Backends that stay the same keep what was learnt of them.
     pub fn reload(&self, services: &[config::Service], now: Timestamp) -> Self {
-        let mut next = Self { detached_for: self.detached_for, ..Self::new(services, &self.overrides(), now) };
+        self.renewed(services, &self.overrides(), now)
+    }
+
+    /// The same without what was changed at run time.
+    pub fn revert(&self, services: &[config::Service], now: Timestamp) -> Self {
+        self.renewed(services, &Overrides::default(), now)
+    }
+
+    fn renewed(&self, services: &[config::Service], overrides: &Overrides, now: Timestamp) -> Self {
+        let mut next = Self { detached_for: self.detached_for, ..Self::new(services, overrides, now) };
         for (name, service) in &mut next.services {
             let Some(known) = self.services.get(name) else { continue };
             let same_kind = service.is_checked() == known.is_checked();

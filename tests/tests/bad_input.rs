@@ -136,6 +136,41 @@ fn a_full_disk_refuses_changes_and_nothing_else() {
 }
 
 #[test]
+fn a_bpf_file_system_that_is_read_only_is_named() {
+    const SCRIPT: &str = r#"
+set -e
+mount --make-rprivate /
+mount -t bpf bpf "$1"
+"$2" run --config "$3" >"$1.log" 2>&1 & daemon=$!
+until "$2" status --socket "$4" >"$1.status" 2>&1; do kill -0 $daemon; done
+kill $daemon
+wait $daemon
+mount -o remount,ro "$1"
+for command in "run" "xdp detach"; do
+    timeout 20 "$2" $command --config "$3" && exit 9 || echo "$? $command"
+done
+mount -o remount,rw "$1"
+"$2" xdp detach --config "$3"
+"#;
+    test(&Layout::default(), |lab| {
+        let pins = lab.dir().join("bpf");
+        fs::create_dir(&pins)?;
+        let text = configuration(lab, &[Service::web(lab, Family::V4)]);
+        let text = text.replace(&lab.pin_dir().display().to_string(), &pins.join("lb").display().to_string());
+        let (config, socket) = (lab.dir().join("lb.toml"), lab.dir().join("lb.sock"));
+        fs::write(&config, text)?;
+        let mut command = lab.front().command("unshare");
+        command.args(["--mount", "sh", "-c", SCRIPT, "sh"]).arg(pins).arg(lb_binary()?).arg(config).arg(socket);
+        let outcome = Outcome::of(&mut command)?;
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        assert!(outcome.stdout.starts_with("1 run\n1 xdp detach\ndetached from"), "{outcome:?}");
+        let told = outcome.stderr.matches("is mounted read-only; `mount -o remount,rw`").count();
+        assert_eq!(told, 2, "{outcome:?}");
+        Ok(())
+    });
+}
+
+#[test]
 fn a_start_that_cannot_be_says_why_and_leaves_a_running_daemon_alone() {
     test(&Layout::default(), |lab| {
         let _servers = Nginx::start_all(lab)?;
@@ -144,8 +179,9 @@ fn a_start_that_cannot_be_says_why_and_leaves_a_running_daemon_alone() {
         let good = configuration(lab, &services);
         let pins = lab.pin_dir().display().to_string();
         let check = |from: &str, to: &str, says: &[&str]| -> Result<()> {
-            // With a socket of its own, unless that is the point.
-            let text = good.replace("lb.sock", "other.sock").replace(from, to);
+            // With sockets of its own, unless that is the point.
+            let text = good.replace("lb.sock", "other.sock").replace("flows", "http = \"off\"\nflows");
+            let text = text.replace(from, to);
             let config = lab.dir().join("other.toml");
             fs::write(&config, text)?;
             let mut command = lab.front().command("timeout");
@@ -158,6 +194,7 @@ fn a_start_that_cannot_be_says_why_and_leaves_a_running_daemon_alone() {
             Ok(())
         };
         check("", "", &[&pins, "another lb is using"])?;
+        check("http = \"off\"\n", "", &["127.0.0.1:9633", "`http` in [global]"])?;
         check(&pins, "/sys/kernel/lb", &["/sys/kernel/lb"])?;
         check(&pins, "/proc/lb", &["/proc/lb"])?;
         let file = lab.dir().join("file");

@@ -98,6 +98,19 @@ fn services_change_at_run_time_and_stay_so_over_a_restart() {
         assert_eq!(refused.code, Some(4), "{refused:?}");
         assert_eq!(daemon.lb(&["service", "remove", "api", "--yes"])?.code, Some(0));
         assert_eq!(daemon.lb(&["service", "show", "api"])?.code, Some(3));
+
+        // Whoever regrets all that gets the file back.
+        assert_eq!(daemon.lb(&["service", "remove", "web", "--yes"])?.code, Some(0));
+        assert_eq!(daemon.lb(&["config", "reload"])?.code, Some(0));
+        let drift = json(&daemon.lb(&["config", "diff", "-o", "json"])?)?;
+        let keys: Vec<_> = drift["differences"].as_array().context("a list")?.iter().map(|one| &one["key"]).collect();
+        assert_eq!(keys, ["service.web"]);
+        assert_eq!(daemon.lb(&["config", "reload", "--discard"])?.code, Some(0));
+        assert_eq!(daemon.status()?["services"][0]["algorithm"], "round-robin");
+        daemon.stop()?;
+        daemon.start_again()?;
+        let drift = json(&daemon.lb(&["config", "diff", "-o", "json"])?)?;
+        assert_eq!(drift["differences"], Json::Array(vec![]), "{drift:#}");
         Ok(())
     });
 }

@@ -9,7 +9,10 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 
-use super::types::{ErrorBody, ErrorCode, ErrorDocument};
+use super::{
+    routes::BODY_LIMIT,
+    types::{ErrorBody, ErrorCode, ErrorDocument},
+};
 use crate::{controller::Refusal, model::Rejection};
 
 /// An answer that says what went wrong.
@@ -72,7 +75,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
         let body = Bytes::from_request(request, state).await;
-        let body = body.map_err(|rejection| Failure::rejected(rejection.status(), rejection.body_text()))?;
+        let body = body.map_err(|rejection| match rejection.status() {
+            status @ StatusCode::PAYLOAD_TOO_LARGE => {
+                Failure::rejected(status, format!("the body is larger than {BODY_LIMIT} bytes"))
+            }
+            status => Failure::rejected(status, rejection.body_text()),
+        })?;
         // serde would take a list for the fields in their order.
         if body.trim_ascii_start().first() == Some(&b'[') {
             let message = "the body is a JSON object: {...}, not a list".into();
@@ -80,8 +88,22 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         }
         match Json::from_bytes(&body) {
             Ok(Json(value)) => Ok(Self(value)),
-            Err(rejection) => Err(Failure::rejected(rejection.status(), rejection.body_text())),
+            Err(rejection) => Err(Failure::rejected(rejection.status(), reword(&rejection.body_text()))),
         }
+    }
+}
+
+/// axum's and serde's words for what the sender of a request would call its body.
+fn reword(message: &str) -> String {
+    let message = message
+        .replacen("Failed to parse the request body as JSON: ", "the body is not JSON: ", 1)
+        .replacen("Failed to deserialize the JSON body into the target type: ", "the body makes no sense: ", 1)
+        .replacen("expected u16", "expected a whole number from 0 to 65535", 1);
+    match message.split_once("expected struct ") {
+        Some((before, after)) => {
+            format!("{before}expected an object{}", after.trim_start_matches(char::is_alphanumeric))
+        }
+        None => message,
     }
 }
 

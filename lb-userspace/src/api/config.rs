@@ -5,7 +5,10 @@ use axum::{
     extract::{ConnectInfo, State},
 };
 
+use serde::Deserialize;
+
 use super::{
+    body::Asked,
     routes::{Answer, Caller},
     types::{ConfigDocument, DriftDocument, ReloadDocument},
 };
@@ -19,6 +22,18 @@ pub(super) async fn diff(State(controller): State<Handle>) -> Answer<DriftDocume
     Ok(Json(controller.drift().await?))
 }
 
-pub(super) async fn reload(State(controller): State<Handle>, ConnectInfo(actor): Caller) -> Answer<ReloadDocument> {
-    Ok(Json(controller.reload(&actor.0).await?))
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Reload {
+    /// Whether what was changed at run time is dropped.
+    #[serde(default)]
+    discard: bool,
+}
+
+pub(super) async fn reload(
+    State(controller): State<Handle>,
+    ConnectInfo(actor): Caller,
+    Asked(Reload { discard }): Asked<Reload>,
+) -> Answer<ReloadDocument> {
+    Ok(Json(controller.reload(discard, &actor.0).await?))
 }

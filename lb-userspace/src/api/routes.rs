@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// More than any request has.
-const BODY_LIMIT: usize = 64 * 1024;
+pub(super) const BODY_LIMIT: usize = 1 << 20;
 
 pub(super) type Answer<T> = Result<Json<T>, Failure>;
 pub(super) type Caller = ConnectInfo<Actor>;

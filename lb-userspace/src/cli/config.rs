@@ -36,7 +36,11 @@ pub(super) enum Command {
     /// Have the daemon read its file again: taken over as a whole, or, when anything in it is wrong, not at all.
     ///
     /// Connections stay with their backends. Changes under `[global]` take effect with the next start of the daemon.
-    Reload,
+    Reload {
+        /// Drop what was changed at run time: what the file says holds, and nothing else.
+        #[arg(long)]
+        discard: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -77,7 +81,7 @@ impl Command {
             }
             Self::Schema => output.say(document::SCHEMA),
             Self::Diff => output.print(&client.drift().await?, |drift| differences(drift, output)),
-            Self::Reload => output.print(&client.reload().await?, |done| reloaded(done, output)),
+            Self::Reload { discard } => output.print(&client.reload(discard).await?, |done| reloaded(done, output)),
         }
     }
 }

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     api::types::SCHEMA_VERSION,
+    client::Client,
     dataplane::{self, Explanation, FlowState, Outcome},
     plan::{Algorithm, Protocol},
 };
@@ -63,7 +64,7 @@ fn end(text: &str) -> Result<SocketAddr, String> {
 }
 
 impl Explain {
-    pub(super) fn run(self, output: Output) -> anyhow::Result<()> {
+    pub(super) fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
         let Self { source, destination, .. } = self;
         if source.is_ipv4() != destination.is_ipv4() {
             let families = "are of different families: no packet goes from one to the other";
@@ -73,7 +74,7 @@ impl Explain {
             Transport::Tcp => Protocol::Tcp,
             Transport::Udp => Protocol::Udp,
         };
-        let Some(found) = dataplane::explain(&self.pins.directory()?, source, destination, protocol)? else {
+        let Some(found) = dataplane::explain(&self.pins.directory(client)?, source, destination, protocol)? else {
             let protocol = word(protocol);
             let message = format!("no service listens on {destination} ({protocol}); such packets go to the kernel");
             return Err(NotFound(message).into());

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     api::types::SCHEMA_VERSION,
+    client::Client,
     dataplane::{Flow, Flows, Selection},
 };
 
@@ -100,21 +101,21 @@ impl FromStr for Subject {
 }
 
 impl Command {
-    pub(super) fn run(self, output: Output) -> anyhow::Result<()> {
+    pub(super) fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
         match self {
             Self::List { of, pins } => {
-                let (flows, of) = open(&pins.directory()?, of, false)?;
+                let (flows, of) = open(&pins.directory(client)?, of, false)?;
                 let listed = Listed { schema_version: SCHEMA_VERSION, flows: flows.list(&of) };
                 output.print(&listed, |listed| table(&listed.flows, output))
             }
             Self::Count { of, pins } => {
-                let (flows, of) = open(&pins.directory()?, of, false)?;
+                let (flows, of) = open(&pins.directory(client)?, of, false)?;
                 let counted = Counted { schema_version: SCHEMA_VERSION, flows: flows.list(&of).len() };
                 output.print(&counted, |counted| counted.flows.to_string())
             }
             Self::Flush { of, yes, pins } => {
                 let name = of.backend.as_ref().map_or(of.service.clone(), |one| format!("{}/{one}", of.service));
-                let (flows, of) = open(&pins.directory()?, Some(of), true)?;
+                let (flows, of) = open(&pins.directory(client)?, Some(of), true)?;
                 if !yes {
                     agreed(&name, flows.list(&of).len())?;
                 }

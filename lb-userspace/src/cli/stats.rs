@@ -8,7 +8,10 @@ use clap::Args;
 
 use self::document::{RatesDocument, StatsDocument};
 use super::{Pins, output::Output};
-use crate::dataplane::{self, Snapshot};
+use crate::{
+    client::Client,
+    dataplane::{self, Snapshot},
+};
 
 /// Between the two looks that a rate is made of.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -23,8 +26,8 @@ pub(super) struct Stats {
 }
 
 impl Stats {
-    pub(super) fn run(self, output: Output) -> anyhow::Result<()> {
-        let pin_dir = self.pins.directory()?;
+    pub(super) fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
+        let pin_dir = self.pins.directory(client)?;
         if self.rate {
             return output.print(&rates(&pin_dir)?, |rates| rate_table(rates, output));
         }

@@ -65,8 +65,8 @@ struct Detached {
 impl Command {
     pub(super) fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
         match self {
-            Self::Status { pins } => status(pins.directory()?, output),
-            Self::Detach { pins } => detach(pins.directory()?, output),
+            Self::Status { pins } => status(pins.directory(client)?, output),
+            Self::Detach { pins } => detach(pins.directory(client)?, output),
             Self::Log { switch } => {
                 let done = block_on(async { Ok(client.log_drops(matches!(switch, Switch::On)).await?) })?;
                 output.print(&done, |done| {

@@ -152,9 +152,11 @@ pub(super) fn path_of(raw: Spanned<PathBuf>, most: usize, problems: &mut Problem
 
 fn services(raw: BTreeMap<Spanned<String>, raw::Service>, origin: Origin, problems: &mut Problems) -> Vec<Service> {
     let mut listeners: HashMap<(SocketAddr, Protocol), String> = HashMap::new();
-    let mut services = Vec::new();
+    let mut services: Vec<Service> = Vec::new();
+    let mut addresses: Vec<(String, Vec<Spanned<String>>)> = Vec::new();
     for (name, raw) in raw {
         let listen = raw.listen.clone();
+        addresses.push((name.get_ref().clone(), raw.backend.iter().map(|backend| backend.address.clone()).collect()));
         let Some(service) = service(name, raw, origin, problems) else { continue };
         let key = (service.listen, service.protocol);
         if let Some(other) = listeners.insert(key, service.name.clone()) {
@@ -165,6 +167,15 @@ fn services(raw: BTreeMap<Spanned<String>, raw::Service>, origin: Origin, proble
             problems.add(&listen, message);
         }
         services.push(service);
+    }
+    let listening: HashMap<SocketAddr, &str> =
+        services.iter().map(|service| (service.listen, service.name.as_str())).collect();
+    for (name, at) in addresses.iter().flat_map(|(name, list)| list.iter().map(move |at| (name, at))) {
+        let Ok(address) = address::parse_backend(at.get_ref()) else { continue };
+        // That a service is its own backend is said elsewhere.
+        if let Some(other) = listening.get(&address).filter(|other| **other != *name) {
+            problems.add(at, format!("{address} is where service {other} listens; write the server's own address"));
+        }
     }
     services
 }

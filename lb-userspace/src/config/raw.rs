@@ -163,7 +163,23 @@ fn reword(message: &str) -> String {
     if let Some(field) = message.strip_prefix("missing field ") {
         return format!("the key {field} is missing here");
     }
-    message.replace("expected a sequence", "expected a list: [...]").replace("expected a map", "expected a table")
+    if let Some((found, wanted)) = message.split_once("expected struct ") {
+        return format!("{found}expected a table, {}", example(wanted));
+    }
+    message
+        .replace("expected a sequence", "expected a list: [...]")
+        .replace("expected a map", "expected a table")
+        .replace("expected i64", "expected a whole number")
+}
+
+/// How a table is written of which there are several kinds.
+fn example(table: &str) -> &'static str {
+    match table {
+        "Global" => "[global]",
+        "Health" => "[service.NAME.health]",
+        "Service" => "[service.NAME]",
+        _ => "as in { key = value }",
+    }
 }
 
 /// "`nmae`, expected ... `name` ..." with the closest of what was expected, when one is close.

@@ -125,6 +125,13 @@ fn every_mistake_is_pointed_at() {
     check("[\"eth0\"]", "\"eth0\"", "3:14", "expected a list");
     check("\"http\"", "\"htpt\"", "9:8", "unknown value `htpt`; did you mean `http`?");
     check("[\"eth0\"]", "[\"eth0\"", "5:1", "`,`");
+    check("weight = 3", "weight = \"3\"", "21:10", "expected a whole number");
+    check(
+        "[service.web.health]",
+        "health = \"http\"\n[service.web.more]",
+        "8:10",
+        "expected a table, [service.NAME.health]",
+    );
     // Values out of their range.
     check("[\"eth0\"]", "[]", "3:14", "no interface is named");
     check("\"eth0\"", "\"eth0\", \"eth0\"", "3:23", "eth0 is named twice");
@@ -186,6 +193,9 @@ fn every_mistake_is_pointed_at() {
     let second =
         "[service.mail]\nlisten = \"203.0.113.10:80\"\nbackend = [{ address = \"10.0.0.13:25\" }]\n[service.web]";
     check("[service.web]", second, "9:10", "services mail and web both listen on 203.0.113.10:80");
+    let around =
+        "[service.mail]\nlisten = \"203.0.113.10:25\"\nbackend = [{ address = \"203.0.113.10:80\" }]\n[service.web]";
+    check("[service.web]", around, "7:24", "203.0.113.10:80 is where service web listens");
     let idle = file("weight = 3", "weight = 0") + "weight = 0";
     assert!(parse(&idle).unwrap_err().contains("every backend of service web has weight 0"));
     let spare = file("weight = 3", "backup = true") + "backup = true";

@@ -131,13 +131,13 @@ impl Handle {
         .await
     }
 
-    /// Has the file read again in the name of `actor`.
+    /// Has the file read again in the name of `actor`; with `discard` what was changed at run time is dropped.
     ///
     /// # Errors
     /// When it is bad or cannot be applied; then nothing has changed.
-    pub async fn reload(&self, actor: &str) -> Result<ReloadDocument, Refusal> {
+    pub async fn reload(&self, discard: bool, actor: &str) -> Result<ReloadDocument, Refusal> {
         let actor = actor.to_owned();
-        self.call(move |controller| controller.reload(&actor)).await
+        self.call(move |controller| controller.reload(discard, &actor)).await
     }
 
     /// Has dropped packets logged from now on, or no more, in the name of `actor`.

@@ -1,6 +1,6 @@
 //! The configuration while the daemon runs: read again, shown, and compared with its file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -15,9 +15,9 @@ use crate::{
 
 impl Controller {
     /// Reads the file again and takes it over as a whole, or, when anything in it is wrong, not at all.
-    pub(super) fn reload(&mut self, actor: &str) -> Result<ReloadDocument, Refusal> {
+    pub(super) fn reload(&mut self, discard: bool, actor: &str) -> Result<ReloadDocument, Refusal> {
         let path = self.config.path().display().to_string();
-        match self.take_over(actor) {
+        match self.take_over(discard, actor) {
             Ok(document) => {
                 tracing::info!("{path} reloaded by {actor}, {} changes", document.changes.len());
                 for difference in &document.next_start {
@@ -41,11 +41,16 @@ impl Controller {
         }
     }
 
-    fn take_over(&mut self, actor: &str) -> Result<ReloadDocument, Refusal> {
+    fn take_over(&mut self, discard: bool, actor: &str) -> Result<ReloadDocument, Refusal> {
         let next = self.load()?;
         let before = self.running();
         let change = Change::new(Timestamp::now(), actor, format!("{} reloaded by {actor}", next.path().display()));
-        self.replace(self.model.reload(&next.services, change.at), &change)?;
+        let model = if discard {
+            self.model.revert(&next.services, change.at)
+        } else {
+            self.model.reload(&next.services, change.at)
+        };
+        self.replace(model, &change)?;
         self.probes.refresh();
         let next_start = differences(&globals(&self.config.global), &globals(&next.global));
         self.config.services = next.services;
@@ -74,7 +79,18 @@ impl Controller {
         let file = self.load()?;
         let on_disk = document::flat(&file.global, &file.alarms, &file.services);
         let as_read = document::flat(&self.config.global, &self.config.alarms, &self.config.services);
-        let differences = differences(&on_disk, &self.running()).into_iter().map(|Difference { key, from, to }| {
+        let removed = file.services.iter().map(|service| service.name.as_str()).filter(|name| {
+            let known = self.config.services.iter().any(|service| service.name == **name);
+            known && !self.model.services.contains_key(*name)
+        });
+        let removed: BTreeSet<&str> = removed.collect();
+        let of = |key: &str, service: &str| {
+            let rest = key.strip_prefix("service.").and_then(|rest| rest.strip_prefix(service));
+            rest.is_some_and(|rest| rest.starts_with('.'))
+        };
+        let gone = |key: &str| removed.iter().any(|service| of(key, service));
+        let differences = differences(&on_disk, &self.running()).into_iter().filter(|one| !gone(&one.key));
+        let differences = differences.map(|Difference { key, from, to }| {
             let edited = on_disk.get(&key) != as_read.get(&key);
             let because = match (edited, key.starts_with("global.")) {
                 (true, true) => "the file was edited; takes effect with the next start of the daemon",
@@ -92,8 +108,14 @@ impl Controller {
                 because: backend.admin.change.cause.clone(),
             })
         });
-        let file = self.config.path().to_owned();
-        Ok(DriftDocument { schema_version: SCHEMA_VERSION, file, differences: differences.chain(out).collect() })
+        let gone = removed.iter().map(|name| Drift {
+            key: format!("service.{name}"),
+            file: Some("present".into()),
+            running: None,
+            because: "removed at run time; `lb config reload --discard` drops all such changes".into(),
+        });
+        let differences = differences.chain(out).chain(gone).collect();
+        Ok(DriftDocument { schema_version: SCHEMA_VERSION, file: self.config.path().to_owned(), differences })
     }
 
     fn load(&self) -> Result<Config, Refusal> {

@@ -11,7 +11,7 @@ use aya::{
     pin::PinError,
     programs::ProgramError,
 };
-use rustix::fs::statfs;
+use rustix::fs::{StatVfsMountFlags, statfs, statvfs};
 
 /// What can go wrong between here and the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +25,16 @@ pub enum Error {
     /// The pin directory is not where pins can be.
     #[error("{} is not on a BPF file system; mount one with `mount -t bpf bpf /sys/fs/bpf`", .pin_dir.display())]
     NotBpffs {
+        /// The directory.
+        pin_dir: PathBuf,
+    },
+    /// Nothing can be pinned or unpinned there.
+    #[error(
+        "the BPF file system that {} is on is mounted read-only; `mount -o remount,rw` makes it writable, and `pin_dir` in \
+         [global] names another place",
+        .pin_dir.display()
+    )]
+    ReadOnly {
         /// The directory.
         pin_dir: PathBuf,
     },
@@ -156,12 +166,16 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Whether a directory, or the nearest one above it that exists, is on a BPF file system.
+/// Whether a directory, or the nearest one above it that exists, is on a BPF file system that can be written.
 pub(super) fn check_bpffs(pin_dir: &Path) -> Result<(), Error> {
     const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
     let existing = pin_dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
     match statfs(existing) {
-        Ok(stat) if stat.f_type.cast_unsigned() == BPF_FS_MAGIC => Ok(()),
-        _ => Err(Error::NotBpffs { pin_dir: pin_dir.into() }),
+        Ok(stat) if stat.f_type.cast_unsigned() == BPF_FS_MAGIC => {}
+        _ => return Err(Error::NotBpffs { pin_dir: pin_dir.into() }),
+    }
+    match statvfs(existing) {
+        Ok(stat) if stat.f_flag.contains(StatVfsMountFlags::RDONLY) => Err(Error::ReadOnly { pin_dir: pin_dir.into() }),
+        _ => Ok(()),
     }
 }

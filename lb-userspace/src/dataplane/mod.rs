@@ -354,6 +354,7 @@ pub fn detach(pin_dir: &Path) -> Result<Vec<String>, Error> {
     if !pin_dir.join(maps::META).exists() {
         return Err(nothing(pin_dir));
     }
+    error::check_bpffs(pin_dir)?;
     let _lock = lock(pin_dir).map_err(|error| match error {
         Error::Locked { pin_dir } => Error::InUse { pin_dir },
         error => error,

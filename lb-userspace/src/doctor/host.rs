@@ -39,12 +39,18 @@ fn privileges() -> Finding {
 fn bpffs(pin_dir: &Path, mounts: &str) -> Finding {
     let mounted = mounts.lines().filter_map(|line| {
         let mut fields = line.split(' ');
-        let (point, kind) = (fields.nth(1)?, fields.next()?);
-        (kind == "bpf").then_some(Path::new(point))
+        let (point, kind, options) = (fields.nth(1)?, fields.next()?, fields.next()?);
+        (kind == "bpf").then_some((Path::new(point), options.split(',').any(|option| option == "ro")))
     });
     let subject = "pin_dir";
-    match mounted.into_iter().find(|point| pin_dir.starts_with(point)) {
-        Some(point) => {
+    // What is mounted last lies on top.
+    match mounted.into_iter().rfind(|(point, _)| pin_dir.starts_with(point)) {
+        Some((point, true)) => {
+            let why = "nothing can be pinned there, and what is pinned cannot be written";
+            Finding::problem(subject, format!("the BPF file system at {} is read-only", point.display()), why)
+                .fixed_by(format!("mount -o remount,rw {}", point.display()))
+        }
+        Some((point, false)) => {
             Finding::ok(subject, format!("{} is on the BPF file system at {}", pin_dir.display(), point.display()))
         }
         None => {
@@ -87,5 +93,10 @@ mod tests {
         assert_eq!(bpffs("/sys/fs/bpf/lb".as_ref(), mounts).level, Level::Ok);
         assert_eq!(bpffs("/sys/fs/bpfx/lb".as_ref(), mounts).level, Level::Problem);
         assert_eq!(bpffs("/sys/fs/bpf/lb".as_ref(), "").level, Level::Problem);
+        let read_only = bpffs("/sys/fs/bpf/lb".as_ref(), &mounts.replace("bpf rw", "bpf ro,relatime"));
+        assert_eq!(
+            (read_only.level, read_only.fix.as_deref()),
+            (Level::Problem, Some("mount -o remount,rw /sys/fs/bpf"))
+        );
     }
 }
