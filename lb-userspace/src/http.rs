@@ -27,7 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Why nothing is shown.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot listen on {address} for /metrics: {source}; `http` in [global] names another IP:PORT, or \"off\" to do without"
+    "cannot listen on {address} for /metrics: {source}{}; `http` in [global] names another IP:PORT, or \"off\" to do without",
+    if .source.kind() == io::ErrorKind::AddrInUse { ", by another lb perhaps" } else { "" }
 )]
 pub struct Error {
     address: SocketAddr,

@@ -52,6 +52,8 @@ pub struct BackendFacts {
     pub until: Option<Timestamp>,
     /// When it was enabled again because that had ended, if nobody has touched it since.
     pub returned: Option<Timestamp>,
+    /// When it was called back before its time because the service needed it, if nobody has touched it since.
+    pub recalled: Option<Timestamp>,
     /// Whether its checks fail.
     pub down: bool,
     /// Whether there is no way to it.
@@ -115,7 +117,7 @@ fn is_well(service: &Service) -> bool {
 fn of_backend(service: &Service, backend: &Backend) -> BackendFacts {
     let standing = service.standing(backend);
     let detached = backend.admin.value != Admin::Enabled;
-    let returned = backend.ended.as_ref().filter(|ended| ended.value == Ending::TimeUp);
+    let ended = |how| backend.ended.as_ref().filter(|ended| ended.value == how).map(|ended| ended.change.at);
     BackendFacts {
         name: backend.name.clone(),
         in_rotation: standing.in_rotation,
@@ -124,7 +126,8 @@ fn of_backend(service: &Service, backend: &Backend) -> BackendFacts {
         cause: standing.change.cause,
         detached,
         until: backend.detachment.as_ref().map(|detachment| detachment.until),
-        returned: returned.map(|ended| ended.change.at),
+        returned: ended(Ending::TimeUp),
+        recalled: ended(Ending::Recalled),
         down: backend.health.health() == Health::Down,
         unreachable: backend.route.value.is_err(),
         ejected: backend.passive.value == Passive::Ejected,

@@ -129,6 +129,11 @@ fn out_of_rotation(
 ) -> Option<Condition> {
     let subject = Subject::of_backend(Kind::OutOfRotation, &service.name, &backend.name);
     let whom = subject.whom();
+    if let Some(recalled) = backend.recalled.filter(|_| backend.is_available()) {
+        let summary =
+            format!("{whom} was called back before its time, because the service needs it: {}", backend.cause);
+        return Some(Condition { once: Some(recalled), ..Condition::new(subject, recalled, summary) });
+    }
     if backend.is_available() {
         let returned = backend.returned?;
         let summary = format!("{whom} was detached and forgotten: its time ran out, and it has returned by itself");

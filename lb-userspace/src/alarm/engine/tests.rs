@@ -40,6 +40,7 @@ impl World {
             detached: false,
             until: None,
             returned: None,
+            recalled: None,
             down: false,
             unreachable: false,
             ejected: false,
@@ -86,6 +87,10 @@ impl World {
                         backend.since = at(self.second - 1);
                     }
                 }
+                "recalled" => {
+                    (backend.detached, backend.until, backend.in_rotation) = (false, None, true);
+                    backend.recalled = Some(now);
+                }
                 "up" => {
                     let BackendFacts { name, returned, .. } = backend.clone();
                     *backend = BackendFacts { name, returned, ..Self::new(1).facts.services[0].backends[0].clone() };
@@ -115,7 +120,7 @@ impl World {
                 self.engine = serde_json::from_str(&kept).unwrap();
                 // What a daemon that has just started knows of since when.
                 for backend in &mut self.facts.services[0].backends {
-                    (backend.since, backend.returned) = (now, None);
+                    (backend.since, backend.returned, backend.recalled) = (now, None, None);
                 }
             }
             ["target", name, kind] => self.targets.push(target(name, &[Kind::of(kind).unwrap()])),
@@ -232,6 +237,12 @@ fn a_planned_detachment_is_no_alarm_while_its_time_runs_and_one_when_it_is_up() 
             "75 page resolved backend-down web/web-02",
             "76 page resolved out-of-rotation web/web-02",
         ],
+    );
+    // It is called back: whoever has it open on the bench is to know.
+    check(
+        &[(10, "web-02 disabled 50"), (20, "web-02 recalled")],
+        60,
+        &["20 page firing out-of-rotation web/web-02", "26 page resolved out-of-rotation web/web-02"],
     );
     // Somebody remembered.
     check(&[(10, "web-02 disabled 50"), (59, "web-02 up")], 80, &[]);
