@@ -290,3 +290,6 @@ fn event(notice: &Notice) -> Event {
         ..Event::of_daemon(What::Alarm, from, to, Change::new(notice.at, "lb", cause))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,8 +33,8 @@ pub(super) async fn run(program: &Path, timeout: Duration, id: u64, notice: &Not
         Ok(Ok(())) => Ok(()),
         Ok(Err(reason)) => Err(again(reason)),
         Err(_) => {
-            // It is killed already: this takes it off the list of processes.
-            let _ = child.wait().await;
+            // It is killed already: this waits until it is off the list of processes.
+            let _ = child.kill().await;
             Err(again(format!("not done within {}, killed", humantime::format_duration(timeout))))
         }
     }
