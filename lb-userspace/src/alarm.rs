@@ -1,6 +1,6 @@
 //! Alarms: what nobody may have to remember to look at.
 //!
-//! Facts (a value, made of the model once a second) -> [`rules`] -> conditions -> [`Engine`] -> notices -> couriers, which
+//! Facts (a value, made of the model once a second) -> `rules` -> conditions -> [`Engine`] -> notices -> couriers, which
 //! carry them to the log, to webhooks and to programs. Rules and engine are pure: functions of facts and time. What
 //! fires, who has been told of it, what is silenced and what is not delivered yet survives the daemon in
 //! `alarms.json`, so that nobody is paged twice for the same thing, and whoever was paged hears of the end.

@@ -89,7 +89,7 @@ pub struct AlarmsDocument {
 /// How one of those fares who carry alarms, since the daemon started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CourierStatus {
-    /// The name of the [[alarm]], and how it is told.
+    /// The name of the `[[alarm]]`, and how it is told.
     pub name: String,
     /// "webhook" or "exec".
     pub channel: String,
@@ -122,7 +122,7 @@ pub struct NewSilence {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AlarmTest {
-    /// The name of an [[alarm]]; everybody, when absent.
+    /// The name of an `[[alarm]]`; everybody, when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
 }
@@ -139,7 +139,7 @@ pub struct AlarmTestDocument {
 /// Whether a test arrived by one way.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TestedCourier {
-    /// The name of the [[alarm]], and how it is told.
+    /// The name of the `[[alarm]]`, and how it is told.
     pub name: String,
     /// How long it took.
     pub seconds: f64,

@@ -22,7 +22,7 @@ pub(super) enum Command {
     List,
     /// Tell everybody in the configuration that this is a test; exit code 1 when it does not arrive everywhere.
     Test {
-        /// Only this one: the `name` of an [[alarm]], or else its host or its program.
+        /// Only this one: the `name` of an `[[alarm]]`, or else its host or its program.
         name: Option<String>,
     },
     /// Tell nobody of something that is known, for a while. It stays visible, and the log goes on.
