@@ -2,6 +2,7 @@
 
 mod build;
 mod dist;
+mod kernels;
 mod outage;
 mod run;
 mod setup;
@@ -34,6 +35,8 @@ enum Command {
     Test,
     /// Build the Debian package into target/debian
     Dist,
+    /// Have the package go through its life under systemd on the kernels of Debian's releases, in virtual machines
+    Kernels(kernels::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Outage(arguments) => outage::outage(&arguments),
         Command::Test => test::test(),
         Command::Dist => dist::dist(),
+        Command::Kernels(arguments) => kernels::kernels(&arguments),
     };
     finish(result)
 }

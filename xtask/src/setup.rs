@@ -1,7 +1,7 @@
 //! `cargo xtask setup`: installs what is missing, after saying so. Quick when nothing is.
 
 mod bpf;
-mod packages;
+pub(crate) mod packages;
 
 use std::{fs, process::Command};
 
