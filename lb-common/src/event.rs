@@ -7,10 +7,10 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     flow::{self, FlowWord, State, Ticks},
-    layout::{Path, Service, backend_flags, forward},
+    layout::{Backend, Path, Service, backend_flags, forward},
     nat,
     parse::Flags,
-    schedule,
+    room, schedule,
     tables::Tables,
     verdict::DropReason,
     wire::{AddressWords, Be16},
@@ -47,31 +47,58 @@ impl Event {
     }
 }
 
-/// Begins a flow: schedules it, takes a slot for its replies where they come back this way, and remembers it.
+/// The index of the backend for a new flow: as the algorithm schedules it, or where there is room; there it has its place.
 #[inline(always)]
-pub fn open<T: Tables>(tables: &T, event: &Event) -> Result<FlowWord, DropReason> {
+pub fn choose<T: Tables>(tables: &T, event: &Event) -> Result<u32, DropReason> {
     let service = tables.service(event.service).ok_or(DropReason::Internal)?;
     let index = schedule::backend(tables, event.service, service, event.address, event.port, event.avoid)?;
+    if room::is_limited(service) { room::take(tables, event.service, index, event.avoid) } else { Ok(index) }
+}
+
+/// Begins a flow with a backend: takes a slot for its replies where they come back this way, and remembers it.
+#[inline(always)]
+pub fn open<T: Tables>(tables: &T, event: &Event, index: u32) -> Result<FlowWord, DropReason> {
+    let service = tables.service(event.service).ok_or(DropReason::Internal)?;
     let backend = tables.backend(index).ok_or(DropReason::Internal)?;
-    if index == event.avoid
+    if index == event.avoid {
         // There is no other: the SYN goes where it went before, by the same port unless that has become another's.
-        && let Some(flow) = again(tables, event)
-    {
-        return Ok(flow);
+        if let Some(flow) = again(tables, event) {
+            return Ok(flow);
+        }
+        if room::is_limited(service) {
+            tables.add(tables.load_of(index).ok_or(DropReason::Internal)?, 1);
+        }
     }
     let now = Ticks::from_ns(tables.now_ns());
     let fresh = FlowWord::new(index, Be16::from_raw(0), State::from_bits(event.state), now);
+    let begun = begin(tables, event, service, backend, fresh);
+    if begun.is_err() && room::is_limited(service) {
+        room::give(tables, index);
+    }
+    let flow = begun?;
+    let counters = tables.counters(index).ok_or(DropReason::Internal)?;
+    tables.count(&counters.connections, 1);
+    if schedule::counts_flows(service) && !room::is_limited(service) {
+        tables.add(tables.load_of(index).ok_or(DropReason::Internal)?, 1);
+    }
+    Ok(flow)
+}
+
+/// Makes the flow: its slot for replies, and its place in the table.
+#[inline(always)]
+fn begin<T: Tables>(
+    tables: &T,
+    event: &Event,
+    service: &Service,
+    backend: &Backend,
+    fresh: FlowWord,
+) -> Result<FlowWord, DropReason> {
     let flow = if is_nat(service) { nat::open(tables, event, service, backend, fresh)? } else { fresh };
-    if let Err(reason) = remember(tables, &event.key(tables), flow) {
+    if let Err(reason) = remember(tables, event, service, flow) {
         if is_nat(service) {
             nat::release(tables, event, service, backend, flow);
         }
         return Err(reason);
-    }
-    let counters = tables.counters(index).ok_or(DropReason::Internal)?;
-    tables.count(&counters.connections, 1);
-    if schedule::counts_flows(service) {
-        tables.add(tables.load_of(index).ok_or(DropReason::Internal)?, 1);
     }
     Ok(flow)
 }
@@ -83,10 +110,17 @@ fn again<T: Tables>(tables: &T, event: &Event) -> Option<FlowWord> {
 }
 
 #[inline(always)]
-fn remember<T: Tables>(tables: &T, key: &flow::Key, flow: FlowWord) -> Result<(), DropReason> {
-    match flow::locate(tables, key) {
-        Some((slot, dead)) if tables.compare_exchange(&slot.word, dead.0, flow.0) == dead.0 => Ok(()),
-        _ => flow::insert(tables, key, flow),
+fn remember<T: Tables>(tables: &T, event: &Event, service: &Service, flow: FlowWord) -> Result<(), DropReason> {
+    let key = event.key(tables);
+    match flow::locate(tables, &key) {
+        Some((slot, old)) if tables.compare_exchange(&slot.word, old.0, flow.0) == old.0 => {
+            // A SYN that goes elsewhere now: what did not answer it has one flow less.
+            if old.is_live(flow.seen(), tables.config()) && is_open(service, old) {
+                closed(tables, service, old.backend());
+            }
+            Ok(())
+        }
+        _ => flow::insert(tables, &key, flow),
     }
 }
 
@@ -105,7 +139,7 @@ pub fn advance<T: Tables>(tables: &T, event: &Event) -> bool {
         return false;
     }
     let next = flow.after_client(Flags(event.flags), now);
-    if tables.compare_exchange(&slot.word, flow.0, next.0) == flow.0 && closes(flow, next) {
+    if tables.compare_exchange(&slot.word, flow.0, next.0) == flow.0 && closes(service, flow, next) {
         closed(tables, service, flow.backend());
     }
     true
@@ -132,8 +166,8 @@ pub fn answer<T: Tables>(tables: &T, slot: u32, family: u8, flags: Flags) -> boo
     }
     let next = flow.after_backend(flags, now);
     if tables.compare_exchange(&slot.word, flow.0, next.0) == flow.0
-        && closes(flow, next)
         && let Some(service) = tables.service(service)
+        && closes(service, flow, next)
     {
         closed(tables, service, flow.backend());
     }
@@ -146,9 +180,19 @@ pub fn is_nat(service: &Service) -> bool {
     matches!(service.forward, forward::NAT | forward::DNAT)
 }
 
+/// Whether a live flow counts as open. With direct return the backend's FIN is not seen: the client's ends the flow.
 #[inline(always)]
-fn closes(before: FlowWord, after: FlowWord) -> bool {
-    after.state() == State::Closed && before.state() != State::Closed
+pub fn is_open(service: &Service, flow: FlowWord) -> bool {
+    match flow.state() {
+        State::Closed => false,
+        State::ClientClosed => is_nat(service),
+        _ => true,
+    }
+}
+
+#[inline(always)]
+fn closes(service: &Service, before: FlowWord, after: FlowWord) -> bool {
+    is_open(service, before) && !is_open(service, after)
 }
 
 /// One open flow less.

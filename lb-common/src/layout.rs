@@ -92,8 +92,13 @@ pub struct Service {
     pub reserved: u8,
     /// Where its backends stand in the ring space: [`Ring`] in one word, so that it changes at once.
     pub ring: u64,
+    /// Where to look for a backend with room, if any has a limit: another [`Ring`], in which those that `ring` has stand
+    /// once each, and backups behind them.
+    pub spare: u64,
+    /// How many of those are no backups.
+    pub spare_own: u64,
     /// Zero.
-    pub unused: [u64; 4],
+    pub unused: [u64; 2],
 }
 
 /// [`Service::protocol`] of the entry that says that an address is a virtual one.

@@ -26,6 +26,7 @@ pub mod pipeline;
 pub mod rare;
 pub mod reset;
 pub mod rewrite;
+pub mod room;
 pub mod schedule;
 pub mod service;
 pub mod tables;

@@ -211,7 +211,8 @@ fn opened<'t, I: Ip, P: Stages, T: Tables>(
         () if schedule::is_consistent(service) && !is_nat(service) && !datagram.flags.rst() => State::Established,
         () => return Err(DropReason::NoFlow),
     };
-    let flow = tables.open(&Event { avoid, state: state as u32, ..event(packet, datagram, slot)? })?;
+    let event = Event { avoid, state: state as u32, ..event(packet, datagram, slot)? };
+    let flow = tables.open(&event, tables.choose(&event)?)?;
     Ok((flow, tables.backend(flow.backend()).ok_or(DropReason::Internal)?))
 }
 

@@ -72,5 +72,5 @@ pub fn answer<I: Ip, P: Packet>(packet: &mut P, datagram: &Datagram<I>) -> Optio
 /// Whether a segment that was dropped for a reason is answered.
 #[inline(always)]
 pub fn deserves(reason: DropReason) -> bool {
-    matches!(reason, DropReason::NoFlow | DropReason::NoBackend)
+    matches!(reason, DropReason::NoFlow | DropReason::NoBackend | DropReason::BackendFull)
 }

@@ -3,6 +3,7 @@
 use crate::{
     hash,
     layout::{Backend, MAX_BACKENDS, Ring, Service, algorithm},
+    room,
     tables::Tables,
     verdict::DropReason,
     wire::{AddressWords, Be16},
@@ -130,7 +131,7 @@ fn two<T: Tables>(tables: &T, ring: Ring, avoid: u32) -> Result<u32, DropReason>
 
 /// Open flows with one more, in 4096ths of the weight: 43 bits.
 #[inline(always)]
-fn score<T: Tables>(tables: &T, index: u32) -> Result<u64, DropReason> {
+pub fn score<T: Tables>(tables: &T, index: u32) -> Result<u64, DropReason> {
     let load = tables.load(tables.load_of(index).ok_or(DropReason::Internal)?);
     let backend: &Backend = tables.backend(index).ok_or(DropReason::Internal)?;
     Ok((((load & 0x3fff_ffff) + 1) << 12) / u64::from(backend.weight.max(1)))
@@ -147,10 +148,10 @@ pub fn has_choice(service: &Service) -> bool {
     Ring::from_word(service.ring).length > 1
 }
 
-/// Whether a service's algorithm goes by open flows.
+/// Whether a service's open flows are counted: its algorithm goes by them, or its backends may have only so many.
 #[inline(always)]
 pub fn counts_flows(service: &Service) -> bool {
-    matches!(service.algorithm, algorithm::LEAST_CONNECTIONS | algorithm::RANDOM_TWO)
+    matches!(service.algorithm, algorithm::LEAST_CONNECTIONS | algorithm::RANDOM_TWO) || room::is_limited(service)
 }
 
 /// Whether a flow that is not known would be sent where it was before, had nothing changed.

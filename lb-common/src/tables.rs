@@ -8,6 +8,7 @@ use crate::{
     layout::{Backend, BackendCounters, Config, FlowSet, FragmentSlot, NatSlot, Service, ServiceState},
     nat,
     parse::Flags,
+    room,
     verdict::DropReason,
 };
 
@@ -30,8 +31,11 @@ pub trait Tables: Sized {
     fn nat_slot(&self, index: u32) -> Option<&NatSlot>;
     /// A slot of the fragment table.
     fn fragment(&self, index: u32) -> Option<&FragmentSlot>;
-    /// The number of a backend's open flows, kept where an algorithm goes by it.
+    /// The number of a backend's open flows, kept where [`crate::schedule::counts_flows`] says so.
     fn load_of(&self, backend: u32) -> Option<&AtomicU64>;
+    /// How many flows a backend may have: [`crate::room::Limits`]. Behind the last backend, until when (in nanoseconds of
+    /// [`now_ns`](Self::now_ns)) limits hold.
+    fn limits_of(&self, backend: u32) -> Option<&AtomicU64>;
     /// This CPU's counters of a backend.
     fn counters(&self, backend: u32) -> Option<&BackendCounters>;
     /// This CPU's memory of a service.
@@ -57,8 +61,14 @@ pub trait Tables: Sized {
 
     /// [`event::open`].
     #[inline(always)]
-    fn open(&self, event: &Event) -> Result<FlowWord, DropReason> {
-        event::open(self, event)
+    fn open(&self, event: &Event, backend: u32) -> Result<FlowWord, DropReason> {
+        event::open(self, event, backend)
+    }
+
+    /// [`event::choose`].
+    #[inline(always)]
+    fn choose(&self, event: &Event) -> Result<u32, DropReason> {
+        event::choose(self, event)
     }
 
     /// [`flow::missed`].
@@ -71,6 +81,18 @@ pub trait Tables: Sized {
     #[inline(always)]
     fn nat_missed(&self, slot: u32, client: &Event, fresh: FlowWord, urgent: bool) -> u32 {
         nat::missed(self, slot, client, fresh, urgent)
+    }
+
+    /// [`room::find`].
+    #[inline(always)]
+    fn find_room(&self, service: u32, avoid: u32) -> Result<u32, DropReason> {
+        room::find(self, service, avoid)
+    }
+
+    /// [`room::rank`].
+    #[inline(always)]
+    fn rank(&self, entry: u32, avoid: u32, backup: bool) -> u64 {
+        room::rank(self, entry, avoid, backup)
     }
 
     /// [`event::advance`].

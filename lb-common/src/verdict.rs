@@ -64,13 +64,15 @@ pub enum DropReason {
     Superseded,
     /// Larger than what gets to the backend; the sender was told, unless it was told too often.
     TooBig,
+    /// Every backend that could take the flow has as many as it may have.
+    BackendFull,
     /// A table was smaller than the configuration said, or a header ended early: should not happen.
     Internal,
 }
 
 impl DropReason {
     /// Every reason, in the order of their counters.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NoBackend,
         Self::NoFlow,
         Self::NatPortsExhausted,
@@ -80,6 +82,7 @@ impl DropReason {
         Self::Refused,
         Self::Superseded,
         Self::TooBig,
+        Self::BackendFull,
         Self::Internal,
     ];
 
@@ -96,6 +99,7 @@ impl DropReason {
             6 => Self::Refused,
             7 => Self::Superseded,
             8 => Self::TooBig,
+            9 => Self::BackendFull,
             _ => Self::Internal,
         }
     }
@@ -112,6 +116,7 @@ impl DropReason {
             Self::Refused => "refused",
             Self::Superseded => "superseded",
             Self::TooBig => "too_big",
+            Self::BackendFull => "backend_full",
             Self::Internal => "internal",
         }
     }

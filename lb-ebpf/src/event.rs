@@ -7,6 +7,7 @@ use lb_common::{
     flow::{self, FlowWord, State, Ticks},
     nat,
     parse::Flags,
+    room,
     verdict::DropReason,
 };
 
@@ -29,10 +30,44 @@ pub(crate) fn decode(value: u64) -> Result<FlowWord, DropReason> {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn flow_open(event: *const Event) -> u64 {
+pub(crate) extern "C" fn flow_open(event: *const Event, backend: u32) -> u64 {
     // SAFETY: the verifier checks that it is null or an event.
     let Some(event) = (unsafe { event.as_ref() }) else { return encode(Err(DropReason::Internal)) };
-    encode(event::open(&Maps, event))
+    encode(event::open(&Maps, event, backend))
+}
+
+/// An index, or a reason with a bit above.
+fn encode_index(result: Result<u32, DropReason>) -> u64 {
+    match result {
+        Ok(index) => index.into(),
+        Err(reason) => 1 << 32 | reason as u64,
+    }
+}
+
+/// Back from [`encode_index`].
+#[inline(always)]
+pub(crate) fn decode_index(value: u64) -> Result<u32, DropReason> {
+    if value >> 32 == 0 { Ok(value as u32) } else { Err(DropReason::from_number(value as u8)) }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn flow_choose(event: *const Event) -> u64 {
+    // SAFETY: as above.
+    let Some(event) = (unsafe { event.as_ref() }) else { return encode_index(Err(DropReason::Internal)) };
+    encode_index(event::choose(&Maps, event))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn flow_room(service: u32, avoid: u32) -> u64 {
+    encode_index(room::find(&Maps, service, avoid))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn flow_rank(entry: u32, avoid: u32, backup: u32) -> u64 {
+    room::rank(&Maps, entry, avoid, backup != 0)
 }
 
 #[unsafe(no_mangle)]

@@ -46,6 +46,9 @@ static FRAGMENTS: Array<FragmentSlot> = Array::pinned(1, BPF_F_MMAPABLE);
 /// Open flows of each backend.
 #[map]
 static LOADS: Array<AtomicU64> = Array::pinned(1, BPF_F_MMAPABLE);
+/// How many flows each backend may have; behind the last, until when that holds.
+#[map]
+static LIMITS: Array<AtomicU64> = Array::pinned(1, BPF_F_MMAPABLE);
 /// What each CPU sent of its own: a word a cache line.
 #[map]
 static ANSWERS: Array<[AtomicU64; 8]> = Array::pinned(1, BPF_F_MMAPABLE);
@@ -153,6 +156,11 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn limits_of(&self, backend: u32) -> Option<&AtomicU64> {
+        LIMITS.get(backend)
+    }
+
+    #[inline(always)]
     fn answers(&self) -> Option<&AtomicU64> {
         ANSWERS.get(cpu()).map(|[word, ..]| word)
     }
@@ -208,8 +216,13 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn open(&self, event: &Event) -> Result<FlowWord, DropReason> {
-        event::decode(event::flow_open(event))
+    fn open(&self, event: &Event, backend: u32) -> Result<FlowWord, DropReason> {
+        event::decode(event::flow_open(event, backend))
+    }
+
+    #[inline(always)]
+    fn choose(&self, event: &Event) -> Result<u32, DropReason> {
+        event::decode_index(event::flow_choose(event))
     }
 
     #[inline(always)]
@@ -220,6 +233,15 @@ impl Tables for Maps {
     #[inline(always)]
     fn nat_missed(&self, slot: u32, client: &Event, fresh: FlowWord, urgent: bool) -> u32 {
         event::nat_missed(slot, client, fresh.0, urgent.into()) as u32
+    }
+
+    fn find_room(&self, service: u32, avoid: u32) -> Result<u32, DropReason> {
+        event::decode_index(event::flow_room(service, avoid))
+    }
+
+    #[inline(always)]
+    fn rank(&self, entry: u32, avoid: u32, backup: bool) -> u64 {
+        event::flow_rank(entry, avoid, backup.into())
     }
 
     #[inline(always)]

@@ -267,12 +267,14 @@ pub struct Backend {
     pub health_port: Option<u16>,
     /// Whether it serves only while no other does.
     pub backup: bool,
+    /// With so many connections it gets no new one.
+    pub max_connections: Option<u32>,
 }
 
 impl Backend {
     /// One of which only this is said.
     pub fn new(name: impl Into<String>, address: SocketAddr, weight: u16) -> Self {
-        Self { name: name.into(), address, weight, health_port: None, backup: false }
+        Self { name: name.into(), address, weight, health_port: None, backup: false, max_connections: None }
     }
 }
 

@@ -260,6 +260,7 @@ impl Controller {
             tracing::error!("the checks of {}/{} have stopped; they are started again", key.0, key.1);
             self.silent.push(format!("{}/{}", key.0, key.1));
         }
+        self.model.count(&self.dataplane.keep_limits());
         let growing = self.model.is_growing();
         let events = self.model.tick(Timestamp::now());
         if growing || !events.is_empty() {

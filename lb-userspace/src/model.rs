@@ -37,6 +37,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{self, DEFAULT_DETACHED_FOR},
+    dataplane::Load,
     health::{Health, Thresholds},
     plan::{NextHop, Plan},
 };
@@ -170,6 +171,18 @@ impl Model {
         let news = |known: &Backend| known.name == backend && known.is_news(said);
         let Some(index) = service.backends.iter().position(news) else { return Vec::new() };
         Arc::make_mut(service).change(now, |service| service.backends[index].hear(said, now))
+    }
+
+    /// Takes the open connections of backends of services with limits; of others nobody counts them.
+    pub fn count(&mut self, loads: &[Load]) {
+        let loads: HashMap<(&str, &str), u64> =
+            loads.iter().map(|load| ((load.service.as_str(), load.backend.as_str()), load.open)).collect();
+        for (name, service) in &mut self.services {
+            let open = |backend: &Backend| loads.get(&(name.as_str(), backend.name.as_str())).copied();
+            if service.backends.iter().any(|backend| backend.open != open(backend)) {
+                Arc::make_mut(service).backends.iter_mut().for_each(|backend| backend.open = open(backend));
+            }
+        }
     }
 
     /// Takes the ways to the backends; an address that is missing keeps the way it had.

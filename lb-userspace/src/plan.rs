@@ -54,6 +54,12 @@ pub struct BackendPlan {
     pub in_rotation: bool,
     /// Whether health checks pass; remembered in the maps so that a restarted daemon starts from it.
     pub healthy: bool,
+    /// Whether it takes new flows that those in rotation have no room for.
+    pub stands_by: bool,
+    /// With so many open flows it gets no new one.
+    pub max_connections: Option<u32>,
+    /// With so many it gets a new one only where nobody else has room.
+    pub comfortable_connections: Option<u32>,
     /// The way to it; without one it gets no new flow.
     pub next_hop: Option<NextHop>,
 }
@@ -101,6 +107,9 @@ impl Forward {
 
 /// The longest name of a service or a backend, in bytes.
 pub const NAME_LEN: usize = 63;
+
+/// The largest limit of a backend's connections: as many flows as can be.
+pub const MAX_CONNECTIONS: u32 = 1 << 26;
 
 /// The largest weight of a backend.
 pub const MAX_WEIGHT: u16 = 256;

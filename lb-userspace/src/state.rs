@@ -121,7 +121,7 @@ mod tests {
     use crate::model::Entry;
 
     fn overrides() -> Overrides {
-        let file = Entry { address: "10.0.0.11:80".parse().unwrap(), weight: 1, health_port: None, backup: false };
+        let file = Entry::from(&crate::config::Backend::new("web-01", "10.0.0.11:80".parse().unwrap(), 1));
         let change = Override { file: Some(file), backend: Some(Entry { weight: 3, ..file }), ..Override::default() };
         let services = BTreeMap::from([("web".into(), BTreeMap::from([("web-01".into(), change)]))]);
         let gone = SettingsOverride { file: Some(serde_json::Map::new()), service: None };

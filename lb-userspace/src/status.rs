@@ -65,6 +65,7 @@ fn of_backend(
         share: Some(share as u16).filter(|share| *share < 100),
         backup: backend.backup,
         standby: backend.backup && backend.is_fit() && !standing.in_rotation,
+        max_connections: backend.max_connections,
         paused: backend.paused.is_some(),
         since: whole_second(standing.change.at),
         cause: standing.change.cause,

@@ -198,6 +198,9 @@ fn plan(ifindex: u32) -> Plan {
         weight: 1,
         in_rotation: true,
         healthy: true,
+        stands_by: false,
+        max_connections: None,
+        comfortable_connections: None,
         next_hop: Some(NextHop {
             ifindex,
             source: if v6 { IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 1, 1]) } else { [10, 0, 100, 1].into() },

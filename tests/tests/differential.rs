@@ -135,8 +135,8 @@ impl Seen {
         {
             ensure!(count >= ENOUGH, "only {count} frames were {what}");
         }
-        use DropReason::{Fragment, HopLimit, Refused};
-        for reason in [Fragment, HopLimit, Refused] {
+        use DropReason::{BackendFull, Fragment, HopLimit, Refused};
+        for reason in [BackendFull, Fragment, HopLimit, Refused] {
             let count = self.dropped[reason as usize];
             ensure!(count >= ENOUGH / 10, "only {count} frames were dropped for {}", reason.name());
         }
@@ -206,8 +206,11 @@ fn plan([client_side, backend_side]: [u32; 2]) -> Plan {
             SocketAddr::from(([0xfd00, 0, 0, 0, 0, 0, 0, host.into()], port))
         },
         weight: u16::from(host % 3 + 1),
-        in_rotation: true,
+        in_rotation: !host.is_multiple_of(5),
         healthy: true,
+        stands_by: host.is_multiple_of(5),
+        max_connections: (host % 10 < 5).then_some(12),
+        comfortable_connections: (host % 10 == 3).then_some(4),
         next_hop: Some(NextHop {
             ifindex: if host.is_multiple_of(4) { client_side } else { backend_side },
             source: if family == 4 { [10, 0, 0, 1].into() } else { IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 1]) },

@@ -9,7 +9,9 @@ use crate::{
         Backend, BackendCounters, Config, FlowSet, FragmentSlot, MAX_REACH, NatSlot, Ring, Service, ServiceState,
         VERSION, backend_flags,
     },
-    nat, service,
+    nat,
+    room::Limits,
+    service,
     tables::Tables,
     verdict::DropReason,
     wire::{AddressWords, Be16},
@@ -34,6 +36,8 @@ pub struct HostTables {
     pub fragments: Vec<FragmentSlot>,
     /// Open flows of backends.
     pub loads: Vec<AtomicU64>,
+    /// How many flows backends may have; behind them, until when that holds.
+    pub limits: Vec<AtomicU64>,
     /// MTUs learnt: backend and size, the latest last.
     pub learnt: Mutex<Vec<(u32, u16)>>,
     /// Of the layout's features.
@@ -89,6 +93,7 @@ impl HostTables {
             nat: many(config.nat_slots),
             fragments: many(config.fragment_mask + 1),
             loads: many(config.backends),
+            limits: many(config.backends + 1),
             learnt: Mutex::default(),
             features: u32::MAX,
             answers: AtomicU64::new(0),
@@ -130,6 +135,20 @@ impl HostTables {
     pub fn set_ring(&mut self, service: u32, base: u32, entries: &[u32]) {
         self.rings[base as usize..][..entries.len()].copy_from_slice(entries);
         self.services[service as usize].ring = Ring { base, length: entries.len() as u32 }.to_word();
+    }
+
+    /// Lets backends have so many flows, and new ones of a service look for room among `own` and `backups`, which are
+    /// written at `base`.
+    pub fn limit(&mut self, service: u32, base: u32, own: &[u32], backups: &[u32], limits: &[(u32, Limits)]) {
+        let spare = [own, backups].concat();
+        self.rings[base as usize..][..spare.len()].copy_from_slice(&spare);
+        let service = &mut self.services[service as usize];
+        service.spare = Ring { base, length: spare.len() as u32 }.to_word();
+        service.spare_own = own.len() as u64;
+        for (backend, limits) in limits {
+            self.limits[*backend as usize] = AtomicU64::new(limits.to_word());
+        }
+        self.limits[self.config.backends as usize] = AtomicU64::new(u64::MAX);
     }
 
     /// The slot of a service, as the packet path finds it.
@@ -191,6 +210,10 @@ impl Tables for HostTables {
 
     fn load_of(&self, backend: u32) -> Option<&AtomicU64> {
         self.loads.get(backend as usize)
+    }
+
+    fn limits_of(&self, backend: u32) -> Option<&AtomicU64> {
+        self.limits.get(backend as usize)
     }
 
     fn answers(&self) -> Option<&AtomicU64> {

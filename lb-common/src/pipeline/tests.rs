@@ -10,6 +10,7 @@ mod icmp;
 mod modes;
 mod ports;
 mod rare;
+mod room;
 
 use super::*;
 use crate::{

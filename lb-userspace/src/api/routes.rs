@@ -113,9 +113,9 @@ async fn add(
     Named(service): Named<String>,
     Body(new): Body<NewBackend>,
 ) -> Result<(StatusCode, Json<BackendDocument>), Failure> {
-    let NewBackend { name, address, weight, health_port, backup } = new;
+    let NewBackend { name, address, weight, health_port, backup, max_connections } = new;
     let backend = model::entry(name, &address, weight.unwrap_or(1))?;
-    let backend = crate::config::Backend { health_port, backup, ..backend };
+    let backend = crate::config::Backend { health_port, backup, max_connections, ..backend };
     let name = backend.name.clone();
     let services = controller.ask(Command::Add { service: service.clone(), backend }, &actor.0).await?;
     Ok((StatusCode::CREATED, backend_of(services, service, &name)?))
@@ -136,16 +136,16 @@ async fn change(
     Named((service, backend)): Named<(String, String)>,
     Body(patch): Body<BackendPatch>,
 ) -> Answer<BackendDocument> {
-    let BackendPatch { weight, admin, until, recall, paused, reason, force } = patch;
+    let BackendPatch { weight, max_connections, admin, until, recall, paused, reason, force } = patch;
     if let Some(paused) = paused {
-        if weight.is_some() || admin.is_some() {
+        if weight.is_some() || admin.is_some() || max_connections.is_some() {
             let message = "paused goes with a reason only; change weight and admin in a request of their own";
             return Err(Failure::new(StatusCode::BAD_REQUEST, ErrorCode::Invalid, message));
         }
         let command = Command::Pause { service: service.clone(), backend: backend.clone(), paused, reason };
         return backend_of(controller.ask(command, &actor.0).await?, service, &backend);
     }
-    let change = AdminChange { admin, weight, until, recall, reason, force };
+    let change = AdminChange { admin, weight, max_connections, until, recall, reason, force };
     let command = Command::Set { service: service.clone(), backend: backend.clone(), change };
     let services = controller.ask(command, &actor.0).await?;
     backend_of(services, service, &backend)

@@ -261,6 +261,9 @@ pub struct BackendStatus {
     /// Whether it is a backup that could serve, and need not.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub standby: bool,
+    /// With so many connections it gets no new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
     /// Whether its checks are paused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
@@ -347,6 +350,9 @@ pub struct NewBackend {
     /// Whether it serves only while no other does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub backup: bool,
+    /// With so many connections it gets no new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
 }
 
 /// What to change of a backend; what is absent stays.
@@ -356,6 +362,9 @@ pub struct BackendPatch {
     /// Share of new flows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u16>,
+    /// With so many connections it gets no new one; 0 for no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
     /// What the operator wants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin: Option<Admin>,

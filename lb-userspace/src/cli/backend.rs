@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{Args, Subcommand, builder::RangedI64ValueParser};
+use clap::{ArgGroup, Args, Subcommand, builder::RangedI64ValueParser};
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::time;
@@ -75,6 +75,9 @@ pub(super) enum Command {
         /// Have it serve only while no other does.
         #[arg(long)]
         backup: bool,
+        /// With so many open connections it gets no new one.
+        #[arg(long, value_name = "N")]
+        max_connections: Option<u32>,
     },
     /// Remove a backend at once; what it serves is cut off (see drain).
     Remove {
@@ -84,14 +87,18 @@ pub(super) enum Command {
         #[command(flatten)]
         consent: Consent,
     },
-    /// Change the weight of a backend.
+    /// Change the weight of a backend, or how many connections it may have.
+    #[command(group = ArgGroup::new("setting").required(true).multiple(true))]
     Set {
         /// The backend.
         #[arg(add = completion::backends())]
         backend: Name,
         /// Share of new connections, up to 256; 0 takes none.
-        #[arg(long, value_parser = weight())]
-        weight: u16,
+        #[arg(long, value_parser = weight(), group = "setting")]
+        weight: Option<u16>,
+        /// With so many open connections it gets no new one; 0 for no limit.
+        #[arg(long, value_name = "N", group = "setting")]
+        max_connections: Option<u32>,
         #[command(flatten)]
         consent: Consent,
     },
@@ -164,16 +171,17 @@ impl Command {
             Self::Show { backend: Name { service, backend } } => {
                 show(output, &client.backend(&service, &backend).await?)
             }
-            Self::Add { backend: Name { service, backend }, address, weight, health_port, backup } => {
-                let new = NewBackend { name: Some(backend), address, weight: Some(weight), health_port, backup };
+            Self::Add { backend: Name { service, backend }, address, weight, health_port, backup, max_connections } => {
+                let (name, weight) = (Some(backend), Some(weight));
+                let new = NewBackend { name, address, weight, health_port, backup, max_connections };
                 show(output, &client.add(&service, &new).await?)
             }
             Self::Remove { backend: Name { service, backend }, consent } => {
                 let left = confirmed(consent, |force| client.remove(&service, &backend, force)).await?;
                 output.print(&left, |left| table(&left.backends, output))
             }
-            Self::Set { backend, weight, consent } => {
-                let patch = BackendPatch { weight: Some(weight), ..BackendPatch::default() };
+            Self::Set { backend, weight, max_connections, consent } => {
+                let patch = BackendPatch { weight, max_connections, ..BackendPatch::default() };
                 change(client, output, &backend, &patch, consent).await
             }
             Self::Drain { backend, wait, timeout, absence } => {

@@ -153,7 +153,10 @@ pub(super) fn backends(backends: &[BackendStatus], output: Output) -> String {
                 Some(share) => format!("{share}% of {}", backend.weight).into(),
                 None => backend.weight.into(),
             },
-            backend.connections.into(),
+            match backend.max_connections {
+                Some(most) => format!("{} of {most}", backend.connections).into(),
+                None => backend.connections.into(),
+            },
             backend.connections_total.into(),
             ago(backend.since, now).into(),
             match &backend.detachment {

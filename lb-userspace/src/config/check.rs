@@ -12,7 +12,7 @@ use std::{
 use toml::Spanned;
 
 use super::{Alarms, Backend, Global, HealthCheck, HttpCheck, Probe, Problem, Service, TlsCheck, address, alarm, raw};
-use crate::plan::{Forward, MAX_WEIGHT, NAME_LEN, Protocol};
+use crate::plan::{Forward, MAX_CONNECTIONS, MAX_WEIGHT, NAME_LEN, Protocol};
 
 /// The longest path that fits a Unix socket address (`sun_path`, with its final zero byte).
 const SOCKET_PATH_LEN: usize = 107;
@@ -368,7 +368,10 @@ fn backends(
         }
         let health_port = port(raw.health_port.as_ref(), "health_port", problems);
         let backup = raw.backup;
-        backends.push(Backend { health_port, backup, ..Backend::new(name.into_inner(), address, weight) });
+        let limit = |at| integer(Some(at), "max_connections", 1..=MAX_CONNECTIONS, 1, problems);
+        let max_connections = raw.max_connections.as_ref().map(limit);
+        let named = Backend::new(name.into_inner(), address, weight);
+        backends.push(Backend { health_port, backup, max_connections, ..named });
     }
     backends
 }

@@ -81,6 +81,8 @@ struct BackendDocument<'a> {
     health_port: Option<u16>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     backup: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_connections: Option<u32>,
 }
 
 /// The file, as TOML.
@@ -220,9 +222,15 @@ fn health_document(check: &HealthCheck) -> HealthDocument<'_> {
 }
 
 fn backend_document(backend: &Backend) -> BackendDocument<'_> {
-    let Backend { name, address, weight, health_port, backup } = backend;
-    let address = address.to_string();
-    BackendDocument { name, address, weight: *weight, health_port: *health_port, backup: *backup }
+    let Backend { name, address, weight, health_port, backup, max_connections } = backend;
+    BackendDocument {
+        name,
+        address: address.to_string(),
+        weight: *weight,
+        health_port: *health_port,
+        backup: *backup,
+        max_connections: *max_connections,
+    }
 }
 
 fn duration(duration: Duration) -> String {

@@ -137,6 +137,7 @@ pub(super) struct Backend {
     pub(super) health_port: Option<Spanned<i64>>,
     #[serde(default)]
     pub(super) backup: bool,
+    pub(super) max_connections: Option<Spanned<i64>>,
 }
 
 pub(super) fn parse(text: &str) -> Result<File, Problem> {

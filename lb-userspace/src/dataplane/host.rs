@@ -41,6 +41,9 @@ pub(super) fn tables(maps: &Maps, cpu: u32) -> HostTables {
     for (load, index) in tables.loads.iter_mut().zip(0..) {
         *load.get_mut() = maps.loads.read(index);
     }
+    for (limits, index) in tables.limits.iter_mut().zip(0..) {
+        *limits.get_mut() = maps.limits.read(index);
+    }
     for (counters, index) in tables.counters.iter_mut().zip(cpu * config.backends..) {
         let BackendCounters { packets_in, bytes_in, packets_out, bytes_out, connections, .. } = counters;
         copy(&maps.counters, index, [packets_in, bytes_in, packets_out, bytes_out, connections]);

@@ -29,7 +29,7 @@ pub(super) const DROP_ROW: u32 = 16;
 pub(super) const META: &str = "META";
 
 /// Every map that is pinned, in the order in which they are removed.
-pub(super) const PINNED: [&str; 16] = [
+pub(super) const PINNED: [&str; 17] = [
     "SERVICES",
     "BACKENDS",
     "RINGS",
@@ -37,6 +37,7 @@ pub(super) const PINNED: [&str; 16] = [
     "NAT",
     "FRAGMENTS",
     "LOADS",
+    "LIMITS",
     "ANSWERS",
     "PROGRAMS",
     "COUNTERS",
@@ -52,7 +53,7 @@ pub(super) const PINNED: [&str; 16] = [
 pub(super) const MAX_DEVICES: u32 = 256;
 
 /// How many values each map has.
-pub(super) fn entries(config: &Config) -> [(&'static str, u32); 16] {
+pub(super) fn entries(config: &Config) -> [(&'static str, u32); 17] {
     let services = config.service_mask + 1;
     [
         ("SERVICES", services),
@@ -62,6 +63,7 @@ pub(super) fn entries(config: &Config) -> [(&'static str, u32); 16] {
         ("NAT", config.nat_slots),
         ("FRAGMENTS", config.fragment_mask + 1),
         ("LOADS", config.backends),
+        ("LIMITS", config.backends + 1),
         ("ANSWERS", config.cpus),
         ("PROGRAMS", 1),
         ("COUNTERS", config.backends * config.cpus),
@@ -85,6 +87,7 @@ pub(super) struct Maps {
     pub(super) nat: Region<NatSlot>,
     pub(super) fragments: Region<FragmentSlot>,
     pub(super) loads: Region<u64>,
+    pub(super) limits: Region<u64>,
     pub(super) counters: Region<BackendCounters>,
     pub(super) states: Region<ServiceState>,
     pub(super) drops: Region<u64>,
@@ -135,6 +138,7 @@ impl Maps {
             nat: region!("NAT"),
             fragments: region!("FRAGMENTS"),
             loads: region!("LOADS"),
+            limits: region!("LIMITS"),
             counters: region!("COUNTERS"),
             states: region!("STATES"),
             drops: region!("DROPS"),
@@ -163,7 +167,7 @@ impl Maps {
     /// Carries out an operation; how many values it changed.
     pub(super) fn carry_out(&self, op: &Op) -> usize {
         match op {
-            Op::SetBackend { index, value, name, fresh } => {
+            Op::SetBackend { index, value, limits, name, fresh } => {
                 if *fresh {
                     self.zero_counters(*index);
                 }
@@ -171,7 +175,8 @@ impl Maps {
                 let current = self.backends.read(*index);
                 let mtu = if !*fresh && is_learnt(&current, value) { current.mtu } else { value.mtu };
                 let written = self.backends.write(*index, &Backend { mtu, ..*value });
-                usize::from(self.backend_info.write(*index, &info) | written)
+                let limits = self.limits.write(*index, &limits.to_word());
+                usize::from(self.backend_info.write(*index, &info) | written | limits)
             }
             Op::SetRing { ring, entries } => self.set_ring(*ring, entries),
             Op::SetService { slot, value, name } => {

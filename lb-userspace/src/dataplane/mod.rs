@@ -14,6 +14,7 @@ mod flows;
 mod host;
 mod learnt;
 mod link;
+mod loads;
 mod maps;
 mod ops;
 mod packet_log;
@@ -49,6 +50,7 @@ pub use self::{
 };
 use self::{
     learnt::{Learnt, is_learnt},
+    loads::Loads,
     maps::Maps,
     ops::Op,
     packet_log::PacketLog,
@@ -103,6 +105,17 @@ pub struct Adopted {
     pub healthy: bool,
 }
 
+/// How many flows a backend has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Its service.
+    pub service: String,
+    /// Its name.
+    pub backend: String,
+    /// Flows open.
+    pub open: u64,
+}
+
 /// The program on an interface.
 #[derive(Clone, Debug, Serialize)]
 pub struct Attachment {
@@ -120,6 +133,7 @@ pub struct Dataplane {
     options: Options,
     maps: Maps,
     placement: Placement,
+    loads: Loads,
     adopted: Vec<Adopted>,
     ebpf: Ebpf,
     variant: Variant,
@@ -176,6 +190,7 @@ impl Dataplane {
             options: options.clone(),
             maps,
             placement,
+            loads: Loads::default(),
             adopted,
             ebpf,
             variant,
@@ -202,6 +217,7 @@ impl Dataplane {
         if features != self.variant.features {
             self.replace_program(Variant { features, ..self.variant })?;
         }
+        let counted = self.placement.counted();
         let ops = match self.placement.change(plan) {
             Ok(ops) => ops,
             Err(_) => {
@@ -209,7 +225,14 @@ impl Dataplane {
                 self.placement.change(plan).map_err(|full| self.full(full))?
             }
         };
-        Ok(ops.iter().map(|op| self.maps.carry_out(op)).sum())
+        let written = ops.iter().map(|op| self.maps.carry_out(op)).sum();
+        if !self.placement.counted().is_subset(&counted) {
+            self.loads.begin(&self.maps);
+        }
+        if self.placement.has_limits() {
+            loads::hold_limits(&self.maps);
+        }
+        Ok(written)
     }
 
     /// Attaches to every interface, or replaces the program on links that are there; detaches from others.
@@ -249,12 +272,8 @@ impl Dataplane {
                 foreign += 1;
             }
         }
-        if self.placement.counts_flows() {
-            // Flows that end without a word are not counted by packets.
-            let (_, open) = snapshot::open_flows(&self.maps);
-            for (index, open) in (0..).zip(open) {
-                self.maps.loads.write(index, &open);
-            }
+        if !self.placement.counted().is_empty() {
+            self.loads.correct(&self.maps);
         }
         foreign
     }
@@ -269,6 +288,23 @@ impl Dataplane {
                 self.maps.backends.write(*index, &Backend { mtu: value.mtu, ..current });
             }
         }
+    }
+
+    /// Keeps limits in force: once a second or so. Returns the open flows of the backends of services with limits.
+    pub fn keep_limits(&mut self) -> Vec<Load> {
+        if !self.placement.has_limits() {
+            return Vec::new();
+        }
+        self.loads.correct(&self.maps);
+        loads::hold_limits(&self.maps);
+        self.placement
+            .limited()
+            .map(|(service, backend, index)| Load {
+                service: service.to_owned(),
+                backend: backend.to_owned(),
+                open: self.maps.loads.read(index).cast_signed().max(0).cast_unsigned(),
+            })
+            .collect()
     }
 
     /// Switches the log of dropped packets on or off, by putting a program compiled for it in the place of the running one:

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use lb_common::layout::{self, Ring};
+use lb_common::{
+    layout::{self, Ring},
+    room::Limits,
+};
 
 /// A change of the maps. Operations are carried out in the order in which they come.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Op {
     /// A backend appears or changes.
-    SetBackend { index: u32, value: layout::Backend, name: String, fresh: bool },
+    SetBackend { index: u32, value: layout::Backend, limits: Limits, name: String, fresh: bool },
     /// A ring is written, where no service looks yet.
     SetRing { ring: Ring, entries: Arc<[u32]> },
     /// A service appears or changes.

@@ -13,7 +13,9 @@ use std::{
 use lb_common::{
     hash,
     layout::{self, Config, MAX_REACH, Ring, VIRTUAL_ADDRESS, backend_flags},
-    nat, service,
+    nat,
+    room::Limits,
+    service,
     wire::Be16,
 };
 
@@ -62,9 +64,20 @@ struct Placed {
     slot: u32,
     /// What it was placed for; none after adoption.
     plan: Option<Arc<ServicePlan>>,
-    ring: Ring,
-    entries: Arc<[u32]>,
+    ring: Segment,
+    /// Where to look for room; empty where no backend has a limit.
+    spare: Segment,
+    /// How many of those are no backups.
+    spare_own: u32,
     backends: BTreeMap<SocketAddr, (u32, layout::Backend)>,
+}
+
+/// Backends in the ring space.
+#[derive(Clone, Debug)]
+struct Segment {
+    ring: Ring,
+    /// What is there; nothing where that is not known, after adoption.
+    entries: Option<Arc<[u32]>>,
 }
 
 impl Placement {
@@ -98,10 +111,15 @@ impl Placement {
                 placement.addresses.insert(address.ip(), slot);
             } else if let Some(key) = key {
                 let ring = Ring::from_word(service.ring);
-                placement.rings.take(ring.base, ring.length);
+                let spare = Ring::from_word(service.spare);
+                let segments = [ring, spare].map(|ring| {
+                    placement.rings.take(ring.base, ring.length);
+                    Segment { ring, entries: None }
+                });
+                let [ring, spare] = segments;
                 keys.insert(slot, key);
-                placed
-                    .insert(key, Placed { slot, plan: None, ring, entries: Arc::from([]), backends: BTreeMap::new() });
+                let backends = BTreeMap::new();
+                placed.insert(key, Placed { slot, plan: None, ring, spare, spare_own: 0, backends });
             }
         }
         for (index, backend) in backends {
@@ -156,10 +174,15 @@ impl Placement {
         let mut ops = Ops::default();
         for placed in self.services.values() {
             let Some(plan) = &placed.plan else { continue };
-            ops.rings.push(Op::SetRing { ring: placed.ring, entries: placed.entries.clone() });
+            for Segment { ring, entries } in [&placed.ring, &placed.spare] {
+                if let Some(entries) = entries {
+                    ops.rings.push(Op::SetRing { ring: *ring, entries: entries.clone() });
+                }
+            }
             for backend in &plan.backends {
                 let (index, value) = placed.backends[&backend.address];
-                ops.backends.push(Op::SetBackend { index, value, name: backend.name.clone(), fresh: false });
+                let (limits, name) = (limits(backend), backend.name.clone());
+                ops.backends.push(Op::SetBackend { index, value, limits, name, fresh: false });
             }
             self.set_service(placed, plan, &mut ops);
         }
@@ -169,12 +192,28 @@ impl Placement {
         ops.in_order()
     }
 
-    /// Whether an algorithm goes by open flows.
-    pub(crate) fn counts_flows(&self) -> bool {
-        let plans = self.services.values().filter_map(|placed| placed.plan.as_ref());
-        plans
-            .map(|plan| plan.algorithm)
-            .any(|algorithm| matches!(algorithm, Algorithm::LeastConnections | Algorithm::RandomTwo))
+    /// The slots of services whose open flows are counted, as in `lb_common::schedule::counts_flows`.
+    pub(crate) fn counted(&self) -> BTreeSet<u32> {
+        let counts = |placed: &&Arc<Placed>| {
+            placed.plan.as_ref().is_some_and(|plan| {
+                matches!(plan.algorithm, Algorithm::LeastConnections | Algorithm::RandomTwo) || is_limited(plan)
+            })
+        };
+        self.services.values().filter(counts).map(|placed| placed.slot).collect()
+    }
+
+    /// Whether any backend has a limit.
+    pub(crate) fn has_limits(&self) -> bool {
+        self.services.values().any(|placed| placed.plan.as_ref().is_some_and(|plan| is_limited(plan)))
+    }
+
+    /// The backends of services with limits: service, name and index.
+    pub(crate) fn limited(&self) -> impl Iterator<Item = (&str, &str, u32)> {
+        let plans = self.services.values().filter_map(|placed| Some((placed, placed.plan.as_ref()?)));
+        plans.filter(|(_, plan)| is_limited(plan)).flat_map(|(placed, plan)| {
+            let of = |backend: &'_ BackendPlan| placed.backends[&backend.address].0;
+            plan.backends.iter().map(move |backend| (plan.name.as_str(), backend.name.as_str(), of(backend)))
+        })
     }
 
     /// Slots that hold a service.
@@ -237,7 +276,9 @@ impl Placement {
             self.backends.give(*index, 1);
             ops.gone_backends.push(Op::ClearBackend { index: *index, service: placed.slot });
         }
-        self.rings.give(placed.ring.base, placed.ring.length);
+        for Segment { ring, .. } in [&placed.ring, &placed.spare] {
+            self.rings.give(ring.base, ring.length);
+        }
     }
 
     fn place(&mut self, key: Key, plan: &Arc<ServicePlan>, ops: &mut Ops) -> Result<(), Full> {
@@ -256,7 +297,8 @@ impl Placement {
             };
             let value = self.backend(plan, backend, slot, before.map(|(_, value)| value));
             backends.insert(backend.address, (index, value));
-            ops.backends.push(Op::SetBackend { index, value, name: backend.name.clone(), fresh: before.is_none() });
+            let (limits, name) = (limits(backend), backend.name.clone());
+            ops.backends.push(Op::SetBackend { index, value, limits, name, fresh: before.is_none() });
         }
         for (address, (index, _)) in &known {
             if !backends.contains_key(address) {
@@ -264,19 +306,11 @@ impl Placement {
                 ops.gone_backends.push(Op::ClearBackend { index: *index, service: slot });
             }
         }
-        let entries: Arc<[u32]> = entries(plan, &backends).into();
-        let ring = match &old {
-            Some(old) if old.entries == entries && old.plan.is_some() => old.ring,
-            _ => {
-                let ring = self.allocate_ring(entries.len())?;
-                ops.rings.push(Op::SetRing { ring, entries: entries.clone() });
-                if let Some(old) = &old {
-                    self.rings.give(old.ring.base, old.ring.length);
-                }
-                ring
-            }
-        };
-        let placed = Placed { slot, plan: Some(Arc::clone(plan)), ring, entries, backends };
+        let ring = self.segment(old.as_ref().map(|old| &old.ring), entries(plan, &backends), ops)?;
+        let (own, backups) = if is_limited(plan) { spare(plan, &backends) } else { Default::default() };
+        let spare_own = u32::try_from(own.len()).map_err(|_| Full::Rings)?;
+        let spare = self.segment(old.as_ref().map(|old| &old.spare), [own, backups].concat(), ops)?;
+        let placed = Placed { slot, plan: Some(Arc::clone(plan)), ring, spare, spare_own, backends };
         self.set_service(&placed, plan, ops);
         self.services.insert(key, Arc::new(placed));
         Ok(())
@@ -304,7 +338,9 @@ impl Placement {
                 Forward::Ipip => layout::forward::IPIP,
                 Forward::Gue => layout::forward::GUE,
             },
-            ring: placed.ring.to_word(),
+            ring: placed.ring.ring.to_word(),
+            spare: placed.spare.ring.to_word(),
+            spare_own: placed.spare_own.into(),
             ..Default::default()
         };
         ops.services.push(Op::SetService { slot: placed.slot, value, name: plan.name.clone() });
@@ -369,6 +405,22 @@ impl Placement {
         }
     }
 
+    /// Puts entries where they are already, or into a new segment.
+    fn segment(&mut self, old: Option<&Segment>, entries: Vec<u32>, ops: &mut Ops) -> Result<Segment, Full> {
+        let entries: Arc<[u32]> = entries.into();
+        if let Some(old) = old.filter(|old| old.entries.as_ref() == Some(&entries)) {
+            return Ok(old.clone());
+        }
+        let ring = self.allocate_ring(entries.len())?;
+        if ring.length != 0 {
+            ops.rings.push(Op::SetRing { ring, entries: entries.clone() });
+        }
+        if let Some(Segment { ring, .. }) = old {
+            self.rings.give(ring.base, ring.length);
+        }
+        Ok(Segment { ring, entries: Some(entries) })
+    }
+
     fn allocate_ring(&mut self, length: usize) -> Result<Ring, Full> {
         if length == 0 {
             return Ok(Ring::default());
@@ -377,6 +429,24 @@ impl Placement {
         let base = self.rings.allocate(length).ok_or(Full::Rings)?;
         Ok(Ring { base, length })
     }
+}
+
+/// Whether any backend has a limit.
+fn is_limited(plan: &ServicePlan) -> bool {
+    plan.backends.iter().any(|backend| limits(backend) != Limits::NONE)
+}
+
+fn limits(backend: &BackendPlan) -> Limits {
+    let most = backend.max_connections.unwrap_or(u32::MAX);
+    Limits { comfortable: backend.comfortable_connections.unwrap_or(most).min(most), most }
+}
+
+/// Backends that take flows, and those that do when they have no room.
+fn spare(plan: &ServicePlan, backends: &BTreeMap<SocketAddr, (u32, layout::Backend)>) -> (Vec<u32>, Vec<u32>) {
+    let index = |backend: &BackendPlan| backends[&backend.address].0;
+    let own = plan.backends.iter().filter(|backend| takes_flows(backend)).map(index);
+    let stands_by = |backend: &&BackendPlan| backend.stands_by && backend.next_hop.is_some() && backend.weight > 0;
+    (own.collect(), plan.backends.iter().filter(stands_by).map(index).collect())
 }
 
 fn takes_flows(backend: &BackendPlan) -> bool {

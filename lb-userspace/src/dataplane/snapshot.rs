@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::atomic::Ordering};
 
 use lb_common::{
-    flow::{FlowWord, State, Ticks},
-    layout::{Backend, WAYS, algorithm, backend_flags, forward},
+    event,
+    flow::{FlowWord, Ticks},
+    layout::{Backend, Service, WAYS, algorithm, backend_flags, forward},
     verdict::DropReason,
 };
 use serde::{Deserialize, Serialize};
@@ -149,6 +150,13 @@ pub(super) fn take(maps: &Maps) -> Snapshot {
 
 /// Live flows, and by backend those that are open.
 pub(super) fn open_flows(maps: &Maps) -> (u64, Vec<u64>) {
+    let services: Vec<Option<Service>> = {
+        let mut services = vec![None; maps.config.backends as usize];
+        for (index, backend) in maps.backends() {
+            services[index as usize] = Some(maps.services.read(backend.service));
+        }
+        services
+    };
     let now = Ticks::from_ns(maps::now_ns());
     let mut open = vec![0; maps.config.backends as usize];
     let mut flows = 0;
@@ -157,8 +165,9 @@ pub(super) fn open_flows(maps: &Maps) -> (u64, Vec<u64>) {
             continue;
         }
         flows += 1;
-        if word.state() != State::Closed
-            && let Some(count) = open.get_mut(word.backend() as usize)
+        let index = word.backend() as usize;
+        if let (Some(Some(service)), Some(count)) = (services.get(index), open.get_mut(index))
+            && event::is_open(service, word)
         {
             *count += 1;
         }

@@ -158,6 +158,10 @@ pub struct Backend {
     pub health_port: Option<u16>,
     /// Whether it serves only while no other does.
     pub backup: bool,
+    /// With so many connections it gets no new one.
+    pub max_connections: Option<u32>,
+    /// Its open connections, where they were counted lately since somebody has a limit.
+    pub open: Option<u64>,
     /// When it joined others that served, while its share still grows.
     pub joined: Option<Timestamp>,
     /// What its agent wants, if it has one.
@@ -211,6 +215,8 @@ impl Backend {
             health_change,
             health_port: entry.health_port,
             backup: entry.backup,
+            max_connections: entry.max_connections,
+            open: None,
             joined: None,
             agent: Held::new(Wish { mode: AgentMode::Ready, percent: 100 }, configured.clone()),
             paused: None,
@@ -243,6 +249,11 @@ impl Backend {
             && self.health.health() == Health::Up
             && self.agent_agrees()
             && self.passive.value == Passive::Ok
+    }
+
+    /// Whether it has as many connections as it may have.
+    pub fn is_full(&self) -> bool {
+        self.open.zip(self.max_connections).is_some_and(|(open, most)| open >= u64::from(most))
     }
 
     fn agent_agrees(&self) -> bool {
@@ -322,6 +333,7 @@ impl Backend {
         self.route = known.route.clone();
         self.passive = known.passive.clone();
         self.joined = known.joined;
+        self.open = known.open;
         self.ended = known.ended.clone();
         self.paused = known.paused.clone();
         if health {
@@ -374,17 +386,21 @@ impl Backend {
     }
 
     pub(super) fn as_config(&self) -> config::Backend {
-        let (health_port, backup) = (self.health_port, self.backup);
-        config::Backend { health_port, backup, ..config::Backend::new(&self.name, self.address, self.weight.value) }
+        let Self { health_port, backup, max_connections, .. } = *self;
+        let named = config::Backend::new(&self.name, self.address, self.weight.value);
+        config::Backend { health_port, backup, max_connections, ..named }
     }
 
-    pub(super) fn plan(&self, weight: u16, in_rotation: bool) -> BackendPlan {
+    pub(super) fn plan(&self, weight: u16, in_rotation: bool, stands_by: bool) -> BackendPlan {
         BackendPlan {
             name: self.name.clone(),
             address: self.address,
             weight,
             in_rotation,
             healthy: self.health.health() == Health::Up,
+            stands_by,
+            max_connections: self.max_connections,
+            comfortable_connections: None,
             next_hop: self.route.value.as_ref().ok().copied(),
         }
     }

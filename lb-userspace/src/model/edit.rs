@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::{self, DEFAULT_DETACHED_FOR, Recall},
-    plan::MAX_WEIGHT,
+    plan::{MAX_CONNECTIONS, MAX_WEIGHT},
 };
 
 /// The longest reason, in bytes.
@@ -43,6 +43,8 @@ pub struct AdminChange {
     pub admin: Option<Admin>,
     /// Share of new flows.
     pub weight: Option<u16>,
+    /// With so many connections it gets no new one; 0 for no limit.
+    pub max_connections: Option<u32>,
     /// When draining or disabling ends by itself, if not when the configuration says.
     pub until: Option<Timestamp>,
     /// When the backend is called back before that, if not when the configuration says.
@@ -59,7 +61,11 @@ impl AdminChange {
         let weight = self.weight.map(|weight| format!("weight {weight}"));
         let until = self.until.map(|until| format!(" until {}", whole_second(until))).unwrap_or_default();
         let admin = self.admin.map(|admin| format!("{}{until}", done(admin)));
-        let changes: Vec<String> = weight.into_iter().chain(admin).collect();
+        let limit = self.max_connections.map(|most| match most {
+            0 => "no limit of connections".into(),
+            most => format!("at most {most} connections"),
+        });
+        let changes: Vec<String> = weight.into_iter().chain(limit).chain(admin).collect();
         let reason = self.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
         changes.join(", ") + &reason
     }
@@ -74,6 +80,7 @@ impl Model {
         let service = self.service_mut(service)?;
         config::check_name(&entry.name).map_err(|error| Rejection::Invalid(error.to_string()))?;
         check_weight(entry.weight)?;
+        check_limit(entry.max_connections, 1)?;
         config::check_pair(service.spec.listen, service.spec.forward, entry.address).map_err(Rejection::Invalid)?;
         let taken = |known: &&Backend| known.name == entry.name || known.address == entry.address;
         if let Some(known) = service.backends.iter().find(taken) {
@@ -106,6 +113,7 @@ impl Model {
         if let Some(weight) = wish.weight {
             check_weight(weight)?;
         }
+        check_limit(wish.max_connections, 0)?;
         check_reason(wish.reason.as_deref())?;
         check_detachment(wish)?;
         let until = detachment::end(wish.until, service.spec.detached_for.unwrap_or(default), now)?;
@@ -122,6 +130,9 @@ impl Model {
         let backend = &mut service.backends[index];
         if let Some(weight) = wish.weight {
             backend.set_weight(weight, Change::new(now, actor, explain("weight set", actor, wish)));
+        }
+        if let Some(most) = wish.max_connections {
+            backend.max_connections = Some(most).filter(|most| *most != 0);
         }
         if let Some(admin) = wish.admin {
             // The same for longer is the same, unless for another reason.
@@ -214,6 +225,16 @@ fn check_weight(weight: u16) -> Result<(), Rejection> {
         return Err(Rejection::Invalid(format!("a weight is between 0 and {MAX_WEIGHT}, not {weight}")));
     }
     Ok(())
+}
+
+/// A limit that is given, from the least that means anything.
+fn check_limit(limit: Option<u32>, least: u32) -> Result<(), Rejection> {
+    match limit {
+        Some(most) if !(least..=MAX_CONNECTIONS).contains(&most) => Err(Rejection::Invalid(format!(
+            "a limit of connections is between {least} and {MAX_CONNECTIONS}, not {most}"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// A reason is shown on terminals and stored.

@@ -64,12 +64,15 @@ pub struct Entry {
     /// Whether it serves only while no other does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub backup: bool,
+    /// With so many connections it gets no new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
 }
 
 impl From<&config::Backend> for Entry {
     fn from(backend: &config::Backend) -> Self {
-        let config::Backend { address, weight, health_port, backup, .. } = *backend;
-        Self { address, weight, health_port, backup }
+        let config::Backend { address, weight, health_port, backup, max_connections, .. } = *backend;
+        Self { address, weight, health_port, backup, max_connections }
     }
 }
 
@@ -208,6 +211,6 @@ impl Overrides {
 }
 
 fn named(name: &str, entry: Entry) -> config::Backend {
-    let Entry { address, weight, health_port, backup } = entry;
-    config::Backend { health_port, backup, ..config::Backend::new(name, address, weight) }
+    let Entry { address, weight, health_port, backup, max_connections } = entry;
+    config::Backend { health_port, backup, max_connections, ..config::Backend::new(name, address, weight) }
 }

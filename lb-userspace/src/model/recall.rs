@@ -67,6 +67,9 @@ impl Backend {
             (AgentMode::Drain, _) => return Some(Trouble::Strained(self.agent.change.cause.clone())),
             (AgentMode::Ready, _) => {}
         }
+        if let Some(most) = self.max_connections.filter(|_| self.is_full()) {
+            return Some(Trouble::Strained(format!("it has the {most} connections that it may have")));
+        }
         // One odd check tells nothing, unless it takes no more.
         let failed = if self.health.health() == Health::Up { self.health.contrary() } else { 0 };
         if failed >= thresholds.fall.min(2) {

@@ -30,9 +30,10 @@ impl Service {
         let parts = if whole { 1 } else { PARTS.min(MAX_WEIGHT / most).max(1) };
         let (stand_by, open) = (self.primary_serves(), self.fails_open());
         let plan = |backend: &Backend| {
-            let serves = backend.is_fit() && !(backend.backup && stand_by);
+            let stands_by = backend.is_fit() && backend.backup && stand_by;
+            let serves = backend.is_fit() && !stands_by;
             let weight = part(backend.weight.value, parts, self.share(backend, now));
-            backend.plan(weight, serves || open && backend.is_reachable())
+            backend.plan(weight, serves || open && backend.is_reachable(), stands_by)
         };
         self.backends.iter().map(plan).collect()
     }

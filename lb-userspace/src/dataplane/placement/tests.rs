@@ -17,6 +17,9 @@ fn backend(host: u8, weight: u16) -> BackendPlan {
         weight,
         in_rotation: true,
         healthy: true,
+        stands_by: false,
+        max_connections: None,
+        comfortable_connections: None,
         next_hop: Some(hop()),
     }
 }
@@ -40,7 +43,10 @@ fn plan(services: &[(u8, &[(u8, u16)])]) -> Plan {
 fn carry_out(tables: &mut HostTables, ops: &[Op]) {
     for op in ops {
         match op {
-            Op::SetBackend { index, value, .. } => tables.backends[*index as usize] = *value,
+            Op::SetBackend { index, value, limits, .. } => {
+                tables.backends[*index as usize] = *value;
+                tables.limits[*index as usize] = limits.to_word().into();
+            }
             Op::SetRing { ring, entries } => {
                 tables.rings[ring.base as usize..][..entries.len()].copy_from_slice(entries);
             }
