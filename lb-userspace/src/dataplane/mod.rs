@@ -22,6 +22,7 @@ mod placement;
 mod program;
 mod region;
 mod ring;
+mod sight;
 mod sizing;
 mod snapshot;
 mod space;
@@ -46,6 +47,7 @@ pub use self::{
     error::Error,
     explain::{Explanation, Outcome, explain},
     flows::{Flow, FlowState, Flows, Selection},
+    sight::{HANDSHAKE_BUCKETS, Sight},
     snapshot::{BackendCounters, Counters, Drop as DropCount, ServiceCounters, Snapshot, Usage},
 };
 use self::{
