@@ -1,5 +1,6 @@
 //! The command line: what can be asked of `lb`, a file per command, and what its exit codes mean.
 
+mod agent;
 mod alarm;
 mod backend;
 mod completion;
@@ -83,6 +84,8 @@ enum Command {
     Config(config::Command),
     /// On a backend: take off the outer headers of services that forward by ipip or gue.
     Decap(decap::Decap),
+    /// On a server: tell balancers how much more it can take, in the words of HAProxy's agent-check.
+    Agent(agent::Agent),
     /// Show where the program is attached, detach it, or have it log what it drops.
     #[command(subcommand)]
     Xdp(xdp::Command),
@@ -125,6 +128,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Health(command) => block_on(command.run(&client, output)),
         Command::Service(command) => block_on(command.run(&client, output)),
         Command::Decap(decap) => decap.run(output),
+        Command::Agent(agent) => agent.run(output),
         Command::Xdp(command) => command.run(&client, output),
         Command::Doctor(doctor) => doctor.run(output),
         Command::Completion(completion) => completion.run(output),

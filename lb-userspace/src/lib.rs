@@ -4,6 +4,7 @@
 //! Health: [`probe`] -> [`health`] -> [`model`] and on as before. Counters: [`dataplane`] -> [`status`] or [`cli`].
 //! [`controller`] is where they meet; [`config`], [`health`] and [`model`] are pure. What happened is in the [`journal`].
 
+pub mod agent;
 pub mod alarm;
 pub mod api;
 pub mod cli;

@@ -41,6 +41,8 @@ fn check(pin_dir: &str, goodbye: &[&str]) {
             "/usr/share/lb/lb.rules.yml",
             "/usr/share/lb/lb.dashboard.json",
             "/usr/lib/systemd/system/lb.service",
+            "/usr/lib/systemd/system/lb-agent.service",
+            "/usr/share/man/man1/lb-agent.1.gz",
         ] {
             assert!(root.has(file), "{file}");
         }
