@@ -46,6 +46,8 @@ pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/lb";
 pub const DEFAULT_DETACHED_FOR: Duration = Duration::from_secs(60 * 60);
 /// How long it may stay out at most.
 pub const LONGEST_DETACHMENT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Where `lb agent` is asked.
+pub const DEFAULT_AGENT_PORT: u16 = 9634;
 /// Where metrics are served.
 pub const DEFAULT_HTTP: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9633));
 /// Capacity of the flow table.
@@ -122,6 +124,8 @@ pub struct Service {
     pub recall: Recall,
     /// How backends are checked.
     pub health: HealthCheck,
+    /// How agents beside the checks are asked, if there are any.
+    pub agent: Option<AgentCheck>,
     /// At least one; names and addresses are unique.
     pub backends: Vec<Backend>,
 }
@@ -189,6 +193,19 @@ impl HealthCheck {
     pub fn pace(&self, settled: bool) -> Duration {
         if settled { self.interval } else { self.fast_interval.unwrap_or(self.interval / 2) }
     }
+}
+
+/// `[service.NAME.agent]`: an agent on each server, which says how much more the server can take, whatever its check says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentCheck {
+    /// Where it is asked.
+    pub port: u16,
+    /// From one time to the next.
+    pub interval: Duration,
+    /// An agent that has not answered by then was not heard.
+    pub timeout: Duration,
+    /// What it is told first.
+    pub send: String,
 }
 
 /// What is asked of a backend.
@@ -265,6 +282,8 @@ pub struct Backend {
     pub weight: u16,
     /// Where its check connects, when not where those of the other backends do.
     pub health_port: Option<u16>,
+    /// Where its agent is asked, when not where those of the other backends are.
+    pub agent_port: Option<u16>,
     /// Whether it serves only while no other does.
     pub backup: bool,
     /// With so many connections it gets no new one.
@@ -274,7 +293,8 @@ pub struct Backend {
 impl Backend {
     /// One of which only this is said.
     pub fn new(name: impl Into<String>, address: SocketAddr, weight: u16) -> Self {
-        Self { name: name.into(), address, weight, health_port: None, backup: false, max_connections: None }
+        let name = name.into();
+        Self { name, address, weight, health_port: None, agent_port: None, backup: false, max_connections: None }
     }
 }
 
@@ -309,6 +329,7 @@ impl Service {
             after_detachment: AfterDetachment::default(),
             recall: Recall::default(),
             health: HealthCheck::default(),
+            agent: None,
             backends: Vec::new(),
         }
     }

@@ -30,9 +30,9 @@ use crate::{
     dataplane::{self, Dataplane},
     journal::Journal,
     metrics::Tallies,
-    model::{Change, Derived, Event, Model, What},
+    model::{Agent, Change, Derived, Event, Model, What},
     nexthop, notify,
-    probe::{self, Probes},
+    probe::{self, Probes, Subject},
     state::{self, StateFile},
 };
 
@@ -66,6 +66,8 @@ pub struct Controller {
     state: StateFile,
     journal: Journal,
     probes: Probes,
+    /// Those that ask agents.
+    agents: Probes,
     addresses: channel::Sender<BTreeSet<IpAddr>>,
     /// The last table: a new backend may be at an address that is looked up already.
     routes: nexthop::Table,
@@ -92,6 +94,8 @@ pub struct Controller {
 struct Inbox {
     requests: mpsc::Receiver<Request>,
     reports: mpsc::Receiver<probe::Report>,
+    /// Of agents.
+    words: mpsc::Receiver<probe::Report>,
     tables: mpsc::Receiver<nexthop::Table>,
     attempts: mpsc::Receiver<Attempt>,
 }
@@ -114,6 +118,7 @@ impl Controller {
         }
         let (requests_in, requests) = mpsc::channel(64);
         let (reports_in, reports) = mpsc::channel(1024);
+        let (words_in, words) = mpsc::channel(1024);
         let (tables_in, tables) = mpsc::channel(8);
         let (attempts_in, attempts) = mpsc::channel(64);
         let desk = Desk::open(&config.global.state_dir, &config.alarms, attempts_in)?;
@@ -126,10 +131,11 @@ impl Controller {
             dataplane,
             state,
             journal: journal.clone(),
-            probes: Probes::new(reports_in),
+            probes: Probes::new(Subject::Health, reports_in),
+            agents: Probes::new(Subject::Agent, words_in),
             addresses,
             routes: nexthop::Table::new(),
-            inbox: Inbox { requests, reports, tables, attempts },
+            inbox: Inbox { requests, reports, words, tables, attempts },
             desk,
             tallies: Tallies::new(Timestamp::now()),
             tables: watch::Tables::default(),
@@ -169,6 +175,7 @@ impl Controller {
                 () = &mut stop => return self.stopped(),
                 Some(request) = self.inbox.requests.recv() => request(&mut self),
                 Some(report) = self.inbox.reports.recv() => self.observe(&report),
+                Some(report) = self.inbox.words.recv() => self.listen(&report),
                 Some(table) = self.inbox.tables.recv() => self.resolve(table),
                 Some(attempt) = self.inbox.attempts.recv() => self.desk.note(attempt),
                 // What came of it is in the log.
@@ -204,15 +211,21 @@ impl Controller {
         }
     }
 
-    /// Starts the checks and waits until each backend has been checked once. Their timeouts bound that.
+    /// Starts the checks and waits until each backend has been checked once, and its agent asked. Their timeouts bound that.
     async fn first_checks(&mut self) {
         self.probes.follow(&Model::default(), &self.model);
+        self.agents.follow(&Model::default(), &self.model);
         let mut pending: HashSet<Arc<probe::Key>> = self.probes.keys().cloned().collect();
-        while !pending.is_empty() {
+        let mut unasked: HashSet<Arc<probe::Key>> = self.agents.keys().cloned().collect();
+        while !(pending.is_empty() && unasked.is_empty()) {
             tokio::select! {
                 Some(report) = self.inbox.reports.recv() => {
                     pending.remove(&report.key);
                     self.observe(&report);
+                }
+                Some(report) = self.inbox.words.recv() => {
+                    unasked.remove(&report.key);
+                    self.listen(&report);
                 }
                 Some(table) = self.inbox.tables.recv() => self.resolve(table),
             }
@@ -239,10 +252,37 @@ impl Controller {
         self.tallies.check(&report.key, report.result.is_ok(), report.took);
         let (service, backend) = &*report.key;
         let mut events = self.model.observe(service, backend, &report.result, now);
-        events.extend(self.model.hear(service, backend, report.agent, now));
+        if let (Ok(_), Some(said)) = (&report.result, &report.agent) {
+            // Whether the server is down is what its check says.
+            let said = Agent { down: None, ..said.clone() };
+            events.extend(self.hear(service, backend, &said, now));
+        }
         if !events.is_empty() {
             self.publish(&events);
         }
+    }
+
+    /// Takes what came of asking an agent.
+    fn listen(&mut self, report: &probe::Report) {
+        if !self.agents.hear(report) {
+            return;
+        }
+        let now = Timestamp::now();
+        let (service, backend) = &*report.key;
+        let events = match (&report.agent, &report.result) {
+            (Some(said), _) => self.hear(service, backend, said, now),
+            (None, Ok(why) | Err(why)) => self.model.miss(service, backend, why, now),
+        };
+        if !events.is_empty() {
+            self.publish(&events);
+        }
+    }
+
+    fn hear(&mut self, service: &str, backend: &str, said: &Agent, now: Timestamp) -> Vec<Event> {
+        // All flows are looked at for this: only when an agent says that its server can take no more.
+        let comes = self.model.comes_to_red_line(service, backend, said);
+        let open = comes.then(|| self.dataplane.snapshot().open(service, backend)).flatten();
+        self.model.hear(service, backend, said, open, now)
     }
 
     fn resolve(&mut self, table: nexthop::Table) {
@@ -256,7 +296,11 @@ impl Controller {
         while let Ok(report) = self.inbox.reports.try_recv() {
             self.observe(&report);
         }
-        for key in self.probes.revive(std::time::Instant::now()) {
+        while let Ok(report) = self.inbox.words.try_recv() {
+            self.listen(&report);
+        }
+        let at = std::time::Instant::now();
+        for key in self.probes.revive(at).into_iter().chain(self.agents.revive(at)) {
             tracing::error!("the checks of {}/{} have stopped; they are started again", key.0, key.1);
             self.silent.push(format!("{}/{}", key.0, key.1));
         }
@@ -314,6 +358,7 @@ impl Controller {
         let before = std::mem::replace(&mut self.model, next);
         self.note(&events);
         self.probes.follow(&before, &self.model);
+        self.agents.follow(&before, &self.model);
         if self.model.reaches_others_than(&before) {
             self.addresses.send_replace(self.model.addresses());
         }

@@ -4,6 +4,7 @@
 //! comes out is a [`Plan`] for the dataplane. There is no clock and no I/O here: the caller brings the time.
 //! Whether a backend is in rotation is computed from its separate causes and stored nowhere.
 
+mod agent;
 mod backend;
 mod derived;
 mod detachment;
@@ -11,6 +12,7 @@ mod edit;
 mod edit_checks;
 mod edit_service;
 mod event;
+mod learned;
 mod overrides;
 mod recall;
 mod rotation;
@@ -24,13 +26,15 @@ use std::{
     time::Duration,
 };
 
-pub use backend::{Admin, Agent, AgentMode, Backend, Change, Checked, Held, Passive, Standing, Wish};
+pub use agent::{Agent, AgentMode, Hearing, Wish};
+pub use backend::{Admin, Backend, Change, Checked, Held, LimitSource, Passive, Standing};
 pub use derived::Derived;
 pub use detachment::{Detachment, Ending};
 pub(crate) use edit::check_reason;
 pub use edit::{AdminChange, Rejection, entry, no_such_backend, no_such_service};
 pub use event::{Event, What};
 use jiff::Timestamp;
+pub use learned::Learned;
 pub use overrides::{Entry, Override, Overrides, SettingsOverride};
 pub use recall::Trouble;
 use serde::{Deserialize, Serialize};
@@ -123,13 +127,14 @@ impl Model {
         for (name, service) in &mut next.services {
             let Some(known) = self.services.get(name) else { continue };
             let same_kind = service.is_checked() == known.is_checked();
+            let same_agents = service.has_agents() == known.has_agents();
             let service = Arc::make_mut(service);
             service.recalled = known.recalled;
             for backend in &mut service.backends {
                 let Some(known) = known.backends.iter().find(|known| known.is(&backend.name, backend.address)) else {
                     continue;
                 };
-                backend.inherit(known, same_kind);
+                backend.inherit(known, same_kind, same_agents);
             }
         }
         next
@@ -163,14 +168,6 @@ impl Model {
             return Vec::new();
         }
         service.change(now, |service| service.backends[index].observe(result, thresholds, now))
-    }
-
-    /// Takes what the agent of a backend said.
-    pub fn hear(&mut self, service: &str, backend: &str, said: Agent, now: Timestamp) -> Vec<Event> {
-        let Some(service) = self.services.get_mut(service) else { return Vec::new() };
-        let news = |known: &Backend| known.name == backend && known.is_news(said);
-        let Some(index) = service.backends.iter().position(news) else { return Vec::new() };
-        Arc::make_mut(service).change(now, |service| service.backends[index].hear(said, now))
     }
 
     /// Takes the open connections of backends of services with limits; of others nobody counts them.

@@ -1,4 +1,5 @@
-//! Health checks over the network: one task a backend, a fresh connection each time, results to the controller.
+//! Health checks over the network, and agents that are asked beside them: one task a backend, a fresh connection each time,
+//! results to the controller.
 //!
 //! A probe only says what it saw. Whether that takes a backend out of rotation is decided in [`crate::health`].
 
@@ -21,7 +22,7 @@ use tokio::{sync::mpsc, task::AbortHandle, time};
 pub use self::tls::check as check_tls;
 pub(crate) use self::tls::once as tls_client;
 use crate::{
-    config::{HealthCheck, Probe},
+    config::{AgentCheck, HealthCheck, Probe},
     health::{Machine, Thresholds},
     model::{Agent, Backend, Model, Service},
 };
@@ -41,15 +42,25 @@ pub struct Report {
     pub generation: u64,
     /// What was seen, for people: a pass or a failure.
     pub result: Result<String, String>,
-    /// What an agent wishes, if it was asked.
-    pub agent: Agent,
+    /// What an agent said, if one was asked and heard.
+    pub agent: Option<Agent>,
     /// How long it took.
     pub took: Duration,
+}
+
+/// What is asked about a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Its health.
+    Health,
+    /// Its agent, where there is one beside the check.
+    Agent,
 }
 
 /// The tasks that check.
 #[derive(Debug)]
 pub struct Probes {
+    subject: Subject,
     running: HashMap<Arc<Key>, Running>,
     generations: u64,
     restarted: u64,
@@ -69,6 +80,7 @@ struct Running {
 /// What is checked, and how.
 #[derive(Clone, Debug)]
 pub struct Target {
+    subject: Subject,
     address: SocketAddr,
     check: HealthCheck,
     tls: Option<tls::Client>,
@@ -87,8 +99,8 @@ pub struct Pulse {
 
 impl Probes {
     /// No tasks yet; results will go to `reports`.
-    pub fn new(reports: mpsc::Sender<Report>) -> Self {
-        Self { running: HashMap::new(), generations: 0, restarted: 0, tls: tls::Settings::default(), reports }
+    pub fn new(subject: Subject, reports: mpsc::Sender<Report>) -> Self {
+        Self { subject, running: HashMap::new(), generations: 0, restarted: 0, tls: tls::Settings::default(), reports }
     }
 
     /// Checks the backends of the model and no others; those of `before` are checked. What is checked in the same way
@@ -145,6 +157,9 @@ impl Probes {
 
     /// How a backend is checked; nothing when it is not.
     pub fn target(&mut self, service: &Service, backend: &Backend) -> Option<Target> {
+        if self.subject == Subject::Agent {
+            return agent_target(service, backend);
+        }
         let check = &service.spec.health;
         let tls = match &check.probe {
             Probe::None => return None,
@@ -153,7 +168,7 @@ impl Probes {
         };
         let mut address = backend.address;
         address.set_port(backend.health_port.or(check.port).unwrap_or(address.port()));
-        Some(Target { address, check: check.clone(), tls })
+        Some(Target { subject: Subject::Health, address, check: check.clone(), tls })
     }
 
     /// Takes note of a sign of life. Says whether the report is of a task that still runs, not of a backend that was
@@ -253,6 +268,18 @@ impl Repeat {
     }
 }
 
+/// How the agent beside a backend's check is asked. One time that it is not heard is as good as many: who counts them is the
+/// model.
+fn agent_target(service: &Service, backend: &Backend) -> Option<Target> {
+    let AgentCheck { port, interval, timeout, send } = service.spec.agent.clone()?;
+    let mut address = backend.address;
+    address.set_port(backend.agent_port.unwrap_or(port));
+    let fast_interval = Some(interval);
+    let probe = Probe::Agent { send };
+    let check = HealthCheck { probe, interval, timeout, rise: 1, fall: 1, fast_interval, ..HealthCheck::default() };
+    Some(Target { subject: Subject::Agent, address, check, tls: None })
+}
+
 fn key(service: &Service, backend: &Backend) -> Key {
     (service.spec.name.clone(), backend.name.clone())
 }
@@ -263,24 +290,30 @@ fn spread(interval: Duration, percent: u8) -> Duration {
 }
 
 impl Target {
-    /// One check: what was seen, and what an agent wishes.
-    pub async fn check(&self) -> (Result<String, String>, Agent) {
+    /// One check: what was seen, and what an agent said.
+    pub async fn check(&self) -> (Result<String, String>, Option<Agent>) {
         let started = Instant::now();
         let within = self.check.timeout;
         let result = time::timeout(within, self.probe()).await;
         let result = result.unwrap_or_else(|_| Err(format!("no answer within {}", humantime::format_duration(within))));
+        let (result, agent) = match result {
+            Ok(Seen { result, agent }) => (result, agent),
+            Err(seen) => (Err(seen), None),
+        };
+        if self.subject == Subject::Agent {
+            return (result, agent);
+        }
         let port = self.address.port();
         let checked = self.check.port.map_or_else(|| "check".into(), |_| format!("check of port {port}"));
-        match result {
-            Ok((seen, agent)) => {
-                (Ok(format!("{checked} passed: {seen} in {}", milliseconds(started.elapsed()))), agent)
-            }
-            Err(seen) => (Err(format!("{checked} failed: {seen}")), Agent::default()),
-        }
+        let result = match result {
+            Ok(seen) => Ok(format!("{checked} passed: {seen} in {}", milliseconds(started.elapsed()))),
+            Err(seen) => Err(format!("{checked} failed: {seen}")),
+        };
+        (result, agent)
     }
 
-    async fn probe(&self) -> Result<(String, Agent), String> {
-        let silent = |seen| (seen, Agent::default());
+    async fn probe(&self) -> Result<Seen, String> {
+        let silent = |seen| Seen { result: Ok(seen), agent: None };
         match &self.check.probe {
             Probe::None => Ok(silent("not checked".to_owned())),
             Probe::Tcp => tcp::probe(self.address).await.map(silent),
@@ -295,11 +328,10 @@ impl Target {
                 http::probe(self.address, http, Some((tls, client))).await.map(silent)
             }
             Probe::Agent { send } => {
-                let (answer, line) = agent::probe(self.address, send).await?;
-                match answer.down {
-                    Some(reason) => Err(format!("the agent says {reason}")),
-                    None => Ok((format!("the agent says {line:?}"), answer.agent)),
-                }
+                let agent::Answer { down, agent } = agent::probe(self.address, send).await?;
+                let said = format!("the agent says {:?}", agent.words);
+                let result = down.map_or(Ok(said), |reason| Err(format!("the agent says {reason}")));
+                Ok(Seen { result, agent: Some(agent) })
             }
         }
     }
@@ -308,6 +340,12 @@ impl Target {
         let same = self.address == other.address && self.check == other.check;
         same && tls::same(self.tls.as_ref(), other.tls.as_ref())
     }
+}
+
+/// What came of a check that came to its end.
+struct Seen {
+    result: Result<String, String>,
+    agent: Option<Agent>,
 }
 
 fn milliseconds(elapsed: Duration) -> String {

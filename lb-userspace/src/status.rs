@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 
 use crate::{
-    api::types::{BackendHealth, BackendStatus, DetachmentStatus, HealthDocument, SCHEMA_VERSION, ServiceStatus},
+    api::types::{
+        AgentState, AgentStatus, BackendHealth, BackendStatus, DetachmentStatus, HealthDocument, LimitStatus,
+        SCHEMA_VERSION, ServiceStatus,
+    },
     dataplane::{BackendCounters, Snapshot},
     health::Health,
     model::{Backend, Model, Service},
@@ -40,6 +43,7 @@ fn of_service(service: &Service, counters: &[BackendCounters], now: Timestamp) -
         min_healthy: service.spec.min_healthy,
         fail: service.spec.fail,
         fails_open: service.fails_open(),
+        last_resort: service.is_last_resort(),
         backends: backends.collect(),
     }
 }
@@ -66,6 +70,8 @@ fn of_backend(
         backup: backend.backup,
         standby: backend.backup && backend.is_fit() && !standing.in_rotation,
         max_connections: backend.max_connections,
+        limit: backend.limit().map(|(connections, source)| LimitStatus { connections, source }),
+        agent: service.has_agents().then(|| agent(backend, now)),
         paused: backend.paused.is_some(),
         since: whole_second(standing.change.at),
         cause: standing.change.cause,
@@ -76,6 +82,22 @@ fn of_backend(
         connections_total: totals.connections,
         packets_total: totals.packets_in + totals.packets_out,
         bytes_total: totals.bytes_in + totals.bytes_out,
+    }
+}
+
+fn agent(backend: &Backend, now: Timestamp) -> AgentStatus {
+    let (wish, hearing) = (backend.agent.value, &backend.hearing);
+    let (heard, words) = hearing.last.clone().unzip();
+    AgentStatus {
+        state: if wish.unknown || heard.is_none() { AgentState::Unknown } else { AgentState::Known },
+        mode: wish.mode,
+        down: wish.down,
+        percent: wish.percent,
+        max_connections: wish.max_connections,
+        words,
+        heard: heard.map(whole_second),
+        age_seconds: heard.map(|heard| now.duration_since(heard).as_secs().max(0).unsigned_abs()),
+        failure: hearing.failure.clone(),
     }
 }
 

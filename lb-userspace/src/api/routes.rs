@@ -113,9 +113,9 @@ async fn add(
     Named(service): Named<String>,
     Body(new): Body<NewBackend>,
 ) -> Result<(StatusCode, Json<BackendDocument>), Failure> {
-    let NewBackend { name, address, weight, health_port, backup, max_connections } = new;
+    let NewBackend { name, address, weight, health_port, agent_port, backup, max_connections } = new;
     let backend = model::entry(name, &address, weight.unwrap_or(1))?;
-    let backend = crate::config::Backend { health_port, backup, max_connections, ..backend };
+    let backend = crate::config::Backend { health_port, agent_port, backup, max_connections, ..backend };
     let name = backend.name.clone();
     let services = controller.ask(Command::Add { service: service.clone(), backend }, &actor.0).await?;
     Ok((StatusCode::CREATED, backend_of(services, service, &name)?))

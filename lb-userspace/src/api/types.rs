@@ -11,7 +11,7 @@ use crate::{
     config::{AfterDetachment, Fail, Recall},
     health::Health,
     journal::Entry,
-    model::{Admin, Change, Checked, Ending, Held, Passive, Verdict},
+    model::{Admin, AgentMode, Change, Checked, Ending, Held, LimitSource, Passive, Verdict},
     plan::{Algorithm, Forward, Protocol},
 };
 
@@ -231,6 +231,9 @@ pub struct ServiceStatus {
     pub fail: Fail,
     /// Whether none is in rotation and all that can be reached get traffic therefore.
     pub fails_open: bool,
+    /// Whether none is in rotation and those at their red line serve therefore, each within its limit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub last_resort: bool,
     /// In the order of the configuration.
     pub backends: Vec<BackendStatus>,
 }
@@ -261,9 +264,15 @@ pub struct BackendStatus {
     /// Whether it is a backup that could serve, and need not.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub standby: bool,
-    /// With so many connections it gets no new one.
+    /// With so many connections it gets no new one: what an operator set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u32>,
+    /// The limit of connections that holds: the least of those there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<LimitStatus>,
+    /// What its agent says, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentStatus>,
     /// Whether its checks are paused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
@@ -288,6 +297,48 @@ pub struct BackendStatus {
     pub packets_total: u64,
     /// Bytes, both ways.
     pub bytes_total: u64,
+}
+
+/// With how many connections a backend gets no new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitStatus {
+    /// With so many.
+    pub connections: u32,
+    /// Who says so.
+    pub source: LimitSource,
+}
+
+/// What the agent of a backend says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// "known", or "unknown": it has not been heard for three intervals, or not yet.
+    pub state: AgentState,
+    /// What it wants: that of its last words that mentioned it, as are those that follow.
+    pub mode: AgentMode,
+    /// Whether it says that the server is down.
+    pub down: bool,
+    /// The share of its weight that it says the server can take.
+    pub percent: u16,
+    /// The connections that it says the server can take.
+    pub max_connections: Option<u32>,
+    /// Its last words.
+    pub words: Option<String>,
+    /// When they were heard.
+    pub heard: Option<Timestamp>,
+    /// How long ago that is.
+    pub age_seconds: Option<u64>,
+    /// Why it was not heard the last time, if it was not.
+    pub failure: Option<String>,
+}
+
+/// Whether it is known what an agent says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AgentState {
+    /// It is.
+    Known,
+    /// It is not.
+    Unknown,
 }
 
 /// By whom, why and for how long a backend is out.
@@ -347,6 +398,9 @@ pub struct NewBackend {
     /// Where its check connects, when not where those of the other backends do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_port: Option<u16>,
+    /// Where its agent is asked, when not where those of the other backends are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_port: Option<u16>,
     /// Whether it serves only while no other does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub backup: bool,

@@ -72,6 +72,9 @@ pub(super) enum Command {
         /// Where its check connects, when not where those of the other backends do.
         #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
         health_port: Option<u16>,
+        /// Where its agent is asked, when not where those of the other backends are.
+        #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+        agent_port: Option<u16>,
         /// Have it serve only while no other does.
         #[arg(long)]
         backup: bool,
@@ -171,9 +174,17 @@ impl Command {
             Self::Show { backend: Name { service, backend } } => {
                 show(output, &client.backend(&service, &backend).await?)
             }
-            Self::Add { backend: Name { service, backend }, address, weight, health_port, backup, max_connections } => {
+            Self::Add {
+                backend: Name { service, backend },
+                address,
+                weight,
+                health_port,
+                agent_port,
+                backup,
+                max_connections,
+            } => {
                 let (name, weight) = (Some(backend), Some(weight));
-                let new = NewBackend { name, address, weight, health_port, backup, max_connections };
+                let new = NewBackend { name, address, weight, health_port, agent_port, backup, max_connections };
                 show(output, &client.add(&service, &new).await?)
             }
             Self::Remove { backend: Name { service, backend }, consent } => {

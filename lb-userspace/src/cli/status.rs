@@ -3,6 +3,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use clap::Args;
+use comfy_table::Cell;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time;
 
@@ -11,11 +12,13 @@ use super::{
     output::{Output, Tone, cell, word},
 };
 use crate::{
-    api::types::{BackendStatus, DetachmentStatus, ServiceStatus, StatusDocument},
+    api::types::{
+        AgentState, AgentStatus, BackendStatus, DetachmentStatus, LimitStatus, ServiceStatus, StatusDocument,
+    },
     client::{Client, Error},
     config::AfterDetachment,
     health::Health,
-    model::{Admin, Passive, Verdict},
+    model::{Admin, LimitSource, Passive, Verdict},
     plan::Protocol,
 };
 
@@ -117,6 +120,7 @@ fn headline(service: &ServiceStatus, output: Output) -> String {
 /// What becomes of new connections while no backend is in rotation.
 fn consequence(service: &ServiceStatus) -> &'static str {
     match (service.fails_open, service.protocol) {
+        _ if service.last_resort => "last resort: those at their red line serve, each within its limit",
         (true, _) => "fails open: every backend that can be reached gets traffic",
         (false, Protocol::Tcp) => "fails closed: new connections are refused (RST)",
         (false, Protocol::Udp) => "fails closed: packets of new flows are dropped",
@@ -126,8 +130,10 @@ fn consequence(service: &ServiceStatus) -> &'static str {
 /// The backends as a table; indented under their service.
 pub(super) fn backends(backends: &[BackendStatus], output: Output) -> String {
     let header = ["  BACKEND", "ADDRESS", "ROTATION", "ADMIN", "HEALTH", "WEIGHT", "CONNS", "TOTAL", "SINCE", "CAUSE"];
-    let mut table = output.table(&header, &[5, 6, 7]);
     let now = Timestamp::now();
+    let with_agents = backends.iter().any(|backend| backend.agent.is_some());
+    let header: Vec<&str> = header.into_iter().chain(with_agents.then_some("AGENT")).collect();
+    let mut table = output.table(&header, &[5, 6, 7]);
     // Whoever looks sees first what somebody has to put back.
     let (detached, others): (Vec<_>, Vec<_>) = backends.iter().partition(|backend| backend.detachment.is_some());
     for backend in detached.into_iter().chain(others) {
@@ -143,7 +149,7 @@ pub(super) fn backends(backends: &[BackendStatus], output: Output) -> String {
             (Health::Unknown, _) => cell("unknown", Tone::Warning),
             (Health::Down, _) => cell("down", Tone::Bad),
         };
-        table.add_row(vec![
+        let mut row: Vec<Cell> = vec![
             format!("  {}{}", backend.name, if backend.backup { " (backup)" } else { "" }).into(),
             backend.address.into(),
             rotation,
@@ -153,8 +159,13 @@ pub(super) fn backends(backends: &[BackendStatus], output: Output) -> String {
                 Some(share) => format!("{share}% of {}", backend.weight).into(),
                 None => backend.weight.into(),
             },
-            match backend.max_connections {
-                Some(most) => format!("{} of {most}", backend.connections).into(),
+            match backend.limit {
+                Some(LimitStatus { connections: most, source: LimitSource::Configured }) => {
+                    format!("{} of {most}", backend.connections).into()
+                }
+                Some(LimitStatus { connections: most, source }) => {
+                    format!("{} of {most} ({})", backend.connections, word(source)).into()
+                }
                 None => backend.connections.into(),
             },
             backend.connections_total.into(),
@@ -163,9 +174,21 @@ pub(super) fn backends(backends: &[BackendStatus], output: Output) -> String {
                 Some(detachment) => cell(absence(backend, detachment, now), Tone::Warning),
                 None => (&backend.cause).into(),
             },
-        ]);
+        ];
+        row.extend(backend.agent.as_ref().map(|agent| says(agent, now)));
+        table.add_row(row);
     }
     table.trim_fmt()
+}
+
+/// "up ready 63% # memory 14 % available", or "unknown for 12s: connection refused".
+fn says(agent: &AgentStatus, now: Timestamp) -> Cell {
+    if agent.state == AgentState::Known {
+        return agent.words.clone().unwrap_or_default().into();
+    }
+    let time = agent.heard.map(|heard| format!(" for {}", ago(heard, now))).unwrap_or_default();
+    let why = agent.failure.as_ref().map(|failure| format!(": {failure}")).unwrap_or_default();
+    cell(format!("unknown{time}{why}"), Tone::Warning)
 }
 
 /// "healthy, out of rotation for 3h 12m, disabled by uid 1000: kernel test, returns in 12m 5s".

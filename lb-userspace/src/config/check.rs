@@ -11,7 +11,9 @@ use std::{
 
 use toml::Spanned;
 
-use super::{Alarms, Backend, Global, HealthCheck, HttpCheck, Probe, Problem, Service, TlsCheck, address, alarm, raw};
+use super::{
+    AgentCheck, Alarms, Backend, Global, HealthCheck, HttpCheck, Probe, Problem, Service, TlsCheck, address, alarm, raw,
+};
 use crate::plan::{Forward, MAX_CONNECTIONS, MAX_WEIGHT, NAME_LEN, Protocol};
 
 /// The longest path that fits a Unix socket address (`sun_path`, with its final zero byte).
@@ -189,6 +191,7 @@ fn service(name: Spanned<String>, raw: raw::Service, origin: Origin, problems: &
         problems.add(&name, format!("service {} has no backend; {example}", name.get_ref()));
     }
     let health = health(raw.health, raw.protocol, problems);
+    let agent = raw.agent.map(|raw| agent(raw, &health, problems));
     let most = if origin == Origin::File { raw.backend.len().max(1) } else { MOST_BACKENDS };
     let min_healthy = integer(raw.min_healthy.as_ref(), "min_healthy", 0..=most, 1, problems);
     let listen = match address::parse_listen(raw.listen.get_ref()) {
@@ -220,6 +223,7 @@ fn service(name: Spanned<String>, raw: raw::Service, origin: Origin, problems: &
         after_detachment: raw.after_detachment,
         recall: raw.recall,
         health,
+        agent,
         backends,
     })
 }
@@ -277,6 +281,20 @@ fn health(raw: raw::Health, protocol: Protocol, problems: &mut Problems) -> Heal
         Agent => Probe::Agent { send: raw.send.map(|at| text(at, 0, problems)).unwrap_or_default() },
     };
     HealthCheck { probe, interval, timeout, rise, fall, port, fast_interval, jitter }
+}
+
+fn agent(raw: Spanned<raw::Agent>, health: &HealthCheck, problems: &mut Problems) -> AgentCheck {
+    if matches!(health.probe, Probe::Agent { .. }) {
+        let message = "type = \"agent\" of health is the agent already; give health another type, or leave this out";
+        problems.add(&raw, message);
+    }
+    let raw = raw.into_inner();
+    AgentCheck {
+        port: integer(raw.port.as_ref(), "port", 1..=u16::MAX, super::DEFAULT_AGENT_PORT, problems),
+        interval: duration(raw.interval, INTERVALS, Duration::from_secs(2), problems),
+        timeout: duration(raw.timeout, TIMEOUTS, Duration::from_secs(1), problems),
+        send: raw.send.map(|at| text(at, 0, problems)).unwrap_or_default(),
+    }
 }
 
 fn span<T>(at: &Option<Spanned<T>>) -> Option<Range<usize>> {
@@ -367,11 +385,12 @@ fn backends(
             problems.add(&raw.address, error);
         }
         let health_port = port(raw.health_port.as_ref(), "health_port", problems);
+        let agent_port = port(raw.agent_port.as_ref(), "agent_port", problems);
         let backup = raw.backup;
         let limit = |at| integer(Some(at), "max_connections", 1..=MAX_CONNECTIONS, 1, problems);
         let max_connections = raw.max_connections.as_ref().map(limit);
         let named = Backend::new(name.into_inner(), address, weight);
-        backends.push(Backend { health_port, backup, max_connections, ..named });
+        backends.push(Backend { health_port, agent_port, backup, max_connections, ..named });
     }
     backends
 }

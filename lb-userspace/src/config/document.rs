@@ -9,7 +9,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
-    AfterDetachment, Alarms, Backend, Fail, Global, HealthCheck, Probe, Problem, Recall, Service, alarm, check, raw,
+    AfterDetachment, AgentCheck, Alarms, Backend, Fail, Global, HealthCheck, Probe, Problem, Recall, Service, alarm,
+    check, raw,
 };
 
 /// The JSON schema of the file (draft 2020-12).
@@ -38,6 +39,8 @@ struct ServiceDocument<'a> {
     after_detachment: AfterDetachment,
     recall: Recall,
     health: HealthDocument<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<AgentDocument<'a>>,
     backend: Vec<BackendDocument<'a>>,
 }
 
@@ -73,12 +76,22 @@ struct HealthDocument<'a> {
 }
 
 #[derive(Serialize)]
+struct AgentDocument<'a> {
+    port: u16,
+    interval: String,
+    timeout: String,
+    send: &'a str,
+}
+
+#[derive(Serialize)]
 struct BackendDocument<'a> {
     name: &'a str,
     address: String,
     weight: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     health_port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent_port: Option<u16>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     backup: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -186,8 +199,14 @@ fn service_document(service: &Service) -> ServiceDocument<'_> {
         after_detachment: service.after_detachment,
         recall: service.recall,
         health: health_document(&service.health),
+        agent: service.agent.as_ref().map(agent_document),
         backend: service.backends.iter().map(backend_document).collect(),
     }
+}
+
+fn agent_document(agent: &AgentCheck) -> AgentDocument<'_> {
+    let AgentCheck { port, interval, timeout, send } = agent;
+    AgentDocument { port: *port, interval: duration(*interval), timeout: duration(*timeout), send }
 }
 
 fn health_document(check: &HealthCheck) -> HealthDocument<'_> {
@@ -222,12 +241,13 @@ fn health_document(check: &HealthCheck) -> HealthDocument<'_> {
 }
 
 fn backend_document(backend: &Backend) -> BackendDocument<'_> {
-    let Backend { name, address, weight, health_port, backup, max_connections } = backend;
+    let Backend { name, address, weight, health_port, agent_port, backup, max_connections } = backend;
     BackendDocument {
         name,
         address: address.to_string(),
         weight: *weight,
         health_port: *health_port,
+        agent_port: *agent_port,
         backup: *backup,
         max_connections: *max_connections,
     }
@@ -301,6 +321,7 @@ mod tests {
             ("[[alarm]]\non = [\"?\"]".into(), "/$defs/alarm/properties/on/items/enum"),
             (format!("{service}\"?\" = 1"), "/$defs/service/properties"),
             (format!("{service}health.\"?\" = 1"), "/$defs/health/properties"),
+            (format!("{service}agent.\"?\" = 1"), "/$defs/agent/properties"),
             (format!("{service}backend = [{{ \"?\" = 1 }}]"), "/$defs/backend/properties"),
             (format!("{service}health.type = \"?\""), "/$defs/health/properties/type/enum"),
             (format!("{service}algorithm = \"?\""), "/$defs/service/properties/algorithm/enum"),

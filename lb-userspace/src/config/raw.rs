@@ -91,6 +91,7 @@ pub(super) struct Service {
     pub(super) recall: Recall,
     #[serde(default)]
     pub(super) health: Health,
+    pub(super) agent: Option<Spanned<Agent>>,
     #[serde(default)]
     pub(super) backend: Vec<Backend>,
 }
@@ -117,6 +118,15 @@ pub(super) struct Health {
     pub(super) send: Option<Spanned<String>>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Agent {
+    pub(super) port: Option<Spanned<i64>>,
+    pub(super) interval: Option<Spanned<String>>,
+    pub(super) timeout: Option<Spanned<String>>,
+    pub(super) send: Option<Spanned<String>>,
+}
+
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum ProbeKind {
@@ -135,6 +145,7 @@ pub(super) struct Backend {
     pub(super) address: Spanned<String>,
     pub(super) weight: Option<Spanned<i64>>,
     pub(super) health_port: Option<Spanned<i64>>,
+    pub(super) agent_port: Option<Spanned<i64>>,
     #[serde(default)]
     pub(super) backup: bool,
     pub(super) max_connections: Option<Spanned<i64>>,
@@ -178,6 +189,7 @@ fn example(table: &str) -> &'static str {
     match table {
         "Global" => "[global]",
         "Health" => "[service.NAME.health]",
+        "Agent" => "[service.NAME.agent]",
         "Service" => "[service.NAME]",
         _ => "as in { key = value }",
     }

@@ -108,6 +108,10 @@ fn the_shortest_file_has_the_documented_defaults() {
             jitter: 10,
         }
     );
+    assert_eq!(service.agent, None);
+    let asked = parse(&(file("", "") + "[service.web.agent]")).unwrap().services.remove(0).agent;
+    let (interval, timeout) = (Duration::from_secs(2), Duration::from_secs(1));
+    assert_eq!(asked, Some(AgentCheck { port: 9634, interval, timeout, send: String::new() }));
 }
 
 #[test]
@@ -182,6 +186,18 @@ fn every_mistake_is_pointed_at() {
     check("port = 8080", "host = \"a b\"", "16:8", "\"a b\" is not the name of a host");
     check("port = 8080", "body = \"\"", "16:8", "1 to 1024 bytes");
     check("weight = 3", "health_port = 0", "21:15", "health_port is between 1 and 65535");
+    check("weight = 3", "agent_port = 0", "21:14", "agent_port is between 1 and 65535");
+    let agent = |keys: &str, place: &str, says: &str| {
+        check("[[service.web.backend]]", &format!("[service.web.agent]\n{keys}\n[[service.web.backend]]"), place, says);
+    };
+    agent("prot = 1", "19:1", "did you mean `port`?");
+    agent("port = 0", "19:8", "port is between 1 and 65535");
+    agent("interval = \"1ms\"", "19:12", "1ms is not between 10ms");
+    agent("timeout = 1", "19:11", "expected a string");
+    let twice =
+        file("type = \"http\"\npath = \"/health\"\nexpect = \"200,204\"", "type = \"agent\"") + "[service.web.agent]";
+    let error = parse(&twice).unwrap_err();
+    assert!(error.starts_with("lb.toml:23:1: type = \"agent\" of health is the agent already"), "{error}");
     check("weight = 3", "backup = 1", "21:10", "expected a boolean");
     check("[service.web.health]", "fail = \"ajar\"\n[service.web.health]", "8:8", "unknown value `ajar`");
     check("[service.web.health]", "slow_start = \"0s\"\n[service.web.health]", "8:14", "0s is not between 1s and 1day");
@@ -274,6 +290,8 @@ fn what_is_written_is_read_as_the_same() {
         ("type = \"http\"\npath = \"/health\"\nexpect = \"200,204\"", "type = \"agent\"\nsend = \"hi\\n\""),
         ("type = \"http\"\npath = \"/health\"\nexpect = \"200,204\"", "type = \"udp\"\nsend = \"hi\"\nbody = \"ho\""),
         ("weight = 3", "weight = 3\nhealth_port = 81\nbackup = true"),
+        ("weight = 3", "weight = 3\nagent_port = 81\n[service.web.agent]"),
+        ("weight = 3", "[service.web.agent]\nport = 1\ninterval = \"1s\"\ntimeout = \"2s\"\nsend = \"lb\\n\""),
         ("interfaces = [\"eth0\"]", "interfaces = [\"eth0\"]\nhttp = \"off\""),
         ("interfaces = [\"eth0\"]", "interfaces = [\"eth0\"]\nhttp = \"[::1]:80\""),
         ("[service.web]", "[alarm_rules]\nout_of_rotation = \"1m\"\ntable_pressure = 50\n[service.web]"),

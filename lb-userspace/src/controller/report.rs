@@ -49,7 +49,10 @@ pub(super) fn events(model: &Model, events: &[Event]) {
             (What::Backend | What::Service, "present") => tracing::info!("{subject} added: {cause}"),
             (What::Backend | What::Service, _) => tracing::info!("{subject} removed: {cause}"),
             (What::Detachment, "overdue") => tracing::warn!("{subject}: {cause}; {count}"),
-            (What::Admin | What::Detachment | What::Weight | What::Passive | What::Checks | What::Agent, _) => {
+            // Nobody knows how it is, and its check may pass all the same.
+            (What::Agent, to) if to.starts_with("unknown") => tracing::warn!("{subject}: {cause}"),
+            (What::Admin | What::Detachment | What::Weight | What::Passive | What::Checks, _)
+            | (What::Agent | What::Limit, _) => {
                 tracing::info!("{subject}: {} {from} -> {to}: {cause}", what.word());
             }
             // Told by the rotation that follows.

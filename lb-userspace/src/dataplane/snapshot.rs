@@ -31,6 +31,15 @@ pub struct Snapshot {
     pub nat_ports_per_backend: u64,
 }
 
+impl Snapshot {
+    /// The flows that a backend has open.
+    #[must_use]
+    pub fn open(&self, service: &str, backend: &str) -> Option<u64> {
+        let service = self.services.iter().find(|known| known.name == service)?;
+        service.backends.iter().find(|known| known.name == backend).map(|known| known.connections)
+    }
+}
+
 /// Packets dropped for one reason.
 #[derive(Clone, Copy, Debug)]
 pub struct Drop {

@@ -11,7 +11,7 @@ use prometheus_client::{
 
 use super::{Scrape, process::Process};
 use crate::{
-    api::types::{BackendStatus, ServiceStatus},
+    api::types::{AgentState, AgentStatus, BackendStatus, ServiceStatus},
     dataplane::{Counters, ServiceCounters, XdpMode},
     health::Health,
     model::{Admin, Passive, Verdict},
@@ -81,6 +81,7 @@ impl Collector for Scrape {
         let mut families = Families(encoder);
         traffic(&mut families, self)?;
         rotation(&mut families, &self.overview.services, self)?;
+        agents(&mut families, &self.overview.services)?;
         health(&mut families, self)?;
         services(&mut families, &self.overview.services)?;
         tables(&mut families, self)?;
@@ -216,6 +217,25 @@ fn rotation(families: &mut Families<'_>, services: &[ServiceStatus], scrape: &Sc
     let share = backends(services, |backend| f64::from(backend.share.unwrap_or(100)) / 100.0);
     let help = "How much of its weight a backend gets by now: less while it starts slowly or its agent says so";
     families.gauge("lb_backend_share", Some(&Unit::Ratios), help, share)
+}
+
+fn agents(families: &mut Families<'_>, services: &[ServiceStatus]) -> Result<(), Error> {
+    let limits = backends(services, |backend| backend.limit.map(|limit| u64::from(limit.connections)));
+    let help = "With so many open connections a backend gets no new one; there is no row where there is no limit";
+    let limits = limits.into_iter().filter_map(|(labels, limit)| Some((labels, limit?)));
+    families.gauge("lb_backend_max_connections", None, help, limits)?;
+    let agents: Vec<(Labels, AgentStatus)> = backends(services, |backend| backend.agent.clone())
+        .into_iter()
+        .filter_map(|(labels, agent)| Some((labels, agent?)))
+        .collect();
+    let of = |value: fn(&AgentStatus) -> u64| agents.iter().map(move |(labels, agent)| (labels.clone(), value(agent)));
+    let help = "The share of its weight that the agent of a backend says it can take, in percent, as last heard";
+    families.gauge("lb_backend_agent_percent", None, help, of(|agent| agent.percent.into()))?;
+    let help = "Whether it is known what the agent of a backend says: 0 when it has not been heard for three intervals";
+    families.gauge("lb_backend_agent_known", None, help, of(|agent| u64::from(agent.state == AgentState::Known)))?;
+    let heard = agents.iter().filter_map(|(labels, agent)| Some((labels.clone(), agent.heard?.as_second())));
+    let help = "When the agent of a backend was last heard";
+    families.gauge("lb_backend_agent_heard_timestamp", Some(&Unit::Seconds), help, heard)
 }
 
 fn health(families: &mut Families<'_>, scrape: &Scrape) -> Result<(), Error> {

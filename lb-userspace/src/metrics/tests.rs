@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     alarm::{Kind, Severity},
     dataplane::{BackendCounters, Counters, DropCount, ServiceCounters, Usage, XdpMode},
-    model::{Model, Overrides},
+    model::{Agent, Model, Overrides},
     status,
 };
 
@@ -17,6 +17,7 @@ const FILE: &str = r#"
 global.interfaces = ["eth0"]
 [service.web]
 listen = "203.0.113.10:80"
+agent = {}
 backend = [{ name = "web-01", address = "10.0.0.11:80" }, { name = "web-02", address = "10.0.0.12:80" }]
 "#;
 
@@ -24,7 +25,9 @@ backend = [{ name = "web-01", address = "10.0.0.11:80" }, { name = "web-02", add
 pub(crate) fn scrape() -> Scrape {
     let config = crate::config::Config::parse("lb.toml".as_ref(), FILE).unwrap();
     let at = Timestamp::from_second(1_700_000_000).unwrap();
-    let model = Model::new(&config.services, &Overrides::default(), at);
+    let mut model = Model::new(&config.services, &Overrides::default(), at);
+    let at_red_line = Agent { percent: Some(0), ..Agent::default() };
+    model.hear("web", "web-01", &at_red_line, Some(40), at);
     let counters =
         |connections| Counters { connections, packets_in: 10, bytes_in: 1000, packets_out: 20, bytes_out: 2000 };
     let backend = |name: &str, address: &str, connections| BackendCounters {
@@ -96,6 +99,12 @@ fn every_value_is_where_its_name_says() {
         r#"lb_backend_in_rotation{service="web",backend="web-01"} 0"#,
         r#"lb_backend_out_of_rotation_seconds_total{service="web",backend="web-01",cause="unreachable"} 7.0"#,
         r#"lb_backend_health{service="web",backend="web-01",state="unknown"} 1"#,
+        r#"lb_backend_agent_percent{service="web",backend="web-01"} 0"#,
+        r#"lb_backend_agent_known{service="web",backend="web-01"} 1"#,
+        r#"lb_backend_agent_known{service="web",backend="web-02"} 0"#,
+        r#"lb_backend_agent_heard_timestamp_seconds{service="web",backend="web-01"} 1700000000"#,
+        r#"lb_backend_max_connections{service="web",backend="web-01"} 40"#,
+        r#"lb_backend_share_ratios{service="web",backend="web-01"} 0.0"#,
         r#"lb_health_checks_total{service="web",backend="web-01",result="failed"} 1"#,
         "# TYPE lb_health_check_duration_seconds histogram",
         r#"lb_health_check_duration_seconds_bucket{le="0.005",service="web",backend="web-01"} 1"#,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Detachment, Ending};
+use super::{Detachment, Ending, Hearing, Learned, Wish};
 use crate::{
     config,
     health::{Health, Machine, Thresholds},
@@ -57,47 +57,16 @@ impl Passive {
     }
 }
 
-/// What an agent on a server wants of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Where a limit of connections comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum AgentMode {
-    /// To serve.
-    #[default]
-    Ready,
-    /// To finish what it has.
-    Drain,
-    /// To be off.
-    Maint,
-}
-
-/// What an agent said; what it did not mention stays.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Agent {
-    /// What it wants.
-    pub mode: Option<AgentMode>,
-    /// The share of its weight that it can take, in percent.
-    pub percent: Option<u16>,
-}
-
-/// What an agent wants by now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wish {
-    /// In a word.
-    pub mode: AgentMode,
-    /// The share of its weight that it can take, in percent.
-    pub percent: u16,
-}
-
-impl Wish {
-    /// As it is written: "ready 75%".
-    pub fn words(self) -> String {
-        let mode = match self.mode {
-            AgentMode::Ready => "ready",
-            AgentMode::Drain => "drain",
-            AgentMode::Maint => "maint",
-        };
-        format!("{mode} {}%", self.percent)
-    }
+pub enum LimitSource {
+    /// An operator set it.
+    Configured,
+    /// The agent named it: `maxconn:`.
+    Agent,
+    /// It is what the backend had when its agent said that it can take no more.
+    Learned,
 }
 
 /// The last check.
@@ -166,6 +135,14 @@ pub struct Backend {
     pub joined: Option<Timestamp>,
     /// What its agent wants, if it has one.
     pub agent: Held<Wish>,
+    /// Since when its agent lets it serve, or not, and why.
+    pub consent: Change,
+    /// What came of listening to it.
+    pub hearing: Hearing,
+    /// How many connections it can take, if that was learnt.
+    pub learned: Option<Learned>,
+    /// Where its agent is asked, when not where those of the others are.
+    pub agent_port: Option<u16>,
     /// Who paused its checks, if they are paused.
     pub paused: Option<Change>,
     /// Its last check.
@@ -218,7 +195,11 @@ impl Backend {
             max_connections: entry.max_connections,
             open: None,
             joined: None,
-            agent: Held::new(Wish { mode: AgentMode::Ready, percent: 100 }, configured.clone()),
+            agent: Held::new(Wish::default(), configured.clone()),
+            consent: configured.clone(),
+            hearing: Hearing::default(),
+            learned: None,
+            agent_port: entry.agent_port,
             paused: None,
             checked: None,
             passive: Held::new(Passive::Ok, configured),
@@ -244,35 +225,32 @@ impl Backend {
 
     /// Whether it would, were it enabled.
     pub(super) fn would_serve(&self) -> bool {
+        self.is_well() && self.agent_agrees()
+    }
+
+    /// Whether it is enabled, and nothing but its agent may keep it from taking new flows.
+    pub(super) fn is_wanted_and_well(&self) -> bool {
+        self.admin.value == Admin::Enabled && self.is_well()
+    }
+
+    fn is_well(&self) -> bool {
         self.weight.value != 0
             && self.route.value.is_ok()
             && self.health.health() == Health::Up
-            && self.agent_agrees()
             && self.passive.value == Passive::Ok
+    }
+
+    /// The least of its limits, if it has any, and where that comes from.
+    pub fn limit(&self) -> Option<(u32, LimitSource)> {
+        let configured = self.max_connections.map(|most| (most, LimitSource::Configured));
+        let reported = self.agent.value.max_connections.map(|most| (most, LimitSource::Agent));
+        let learned = self.learned.map(|learned| (learned.most, LimitSource::Learned));
+        [configured, reported, learned].into_iter().flatten().min_by_key(|(most, _)| *most)
     }
 
     /// Whether it has as many connections as it may have.
     pub fn is_full(&self) -> bool {
-        self.open.zip(self.max_connections).is_some_and(|(open, most)| open >= u64::from(most))
-    }
-
-    fn agent_agrees(&self) -> bool {
-        self.agent.value.mode == AgentMode::Ready && self.agent.value.percent > 0
-    }
-
-    /// Takes what an agent said.
-    pub(super) fn hear(&mut self, said: Agent, now: Timestamp) {
-        let was = self.agent.value;
-        let wish = Wish { mode: said.mode.unwrap_or(was.mode), percent: said.percent.unwrap_or(was.percent) };
-        if wish != was {
-            self.agent = Held::new(wish, Change::new(now, "agent", format!("the agent says {}", wish.words())));
-        }
-    }
-
-    /// Whether that would change anything.
-    pub(super) fn is_news(&self, said: Agent) -> bool {
-        said.mode.is_some_and(|mode| mode != self.agent.value.mode)
-            || said.percent.is_some_and(|percent| percent != self.agent.value.percent)
+        self.open.zip(self.limit()).is_some_and(|(open, (most, _))| open >= u64::from(most))
     }
 
     /// How the way to it came to be what it is.
@@ -294,7 +272,7 @@ impl Backend {
             let agreeing = [
                 &self.health_change,
                 &self.admin.change,
-                &self.agent.change,
+                &self.consent,
                 &self.weight.change,
                 &self.passive.change,
                 &self.route.change,
@@ -323,21 +301,26 @@ impl Backend {
             return Some(self.health_change.clone());
         }
         if !self.agent_agrees() {
-            return Some(self.agent.change.clone());
+            return Some(self.consent.clone());
         }
         Some(self.passive.change.clone()).filter(|_| self.passive.value != Passive::Ok)
     }
 
     /// Takes over what is known of the same server from before a reload.
-    pub(super) fn inherit(&mut self, known: &Self, health: bool) {
+    pub(super) fn inherit(&mut self, known: &Self, health: bool, agent: bool) {
         self.route = known.route.clone();
         self.passive = known.passive.clone();
         self.joined = known.joined;
         self.open = known.open;
         self.ended = known.ended.clone();
         self.paused = known.paused.clone();
-        if health {
+        if agent {
             self.agent = known.agent.clone();
+            self.consent = known.consent.clone();
+            self.hearing = known.hearing.clone();
+            self.learned = known.learned;
+        }
+        if health {
             self.checked = known.checked.clone();
             self.health = known.health;
             self.health_change = known.health_change.clone();
@@ -386,9 +369,9 @@ impl Backend {
     }
 
     pub(super) fn as_config(&self) -> config::Backend {
-        let Self { health_port, backup, max_connections, .. } = *self;
+        let Self { health_port, agent_port, backup, max_connections, .. } = *self;
         let named = config::Backend::new(&self.name, self.address, self.weight.value);
-        config::Backend { health_port, backup, max_connections, ..named }
+        config::Backend { health_port, agent_port, backup, max_connections, ..named }
     }
 
     pub(super) fn plan(&self, weight: u16, in_rotation: bool, stands_by: bool) -> BackendPlan {
@@ -399,7 +382,7 @@ impl Backend {
             in_rotation,
             healthy: self.health.health() == Health::Up,
             stands_by,
-            max_connections: self.max_connections,
+            max_connections: self.limit().map(|(most, _)| most),
             comfortable_connections: None,
             next_hop: self.route.value.as_ref().ok().copied(),
         }

@@ -183,8 +183,9 @@ impl Service {
 
     fn refuse_emptying(&self, index: usize, action: &str) -> Result<(), Rejection> {
         let backend = &self.backends[index];
-        let others_serve = self.backends.iter().any(|other| other.name != backend.name && other.is_fit());
-        if !self.standing(backend).in_rotation || others_serve {
+        let takes = |backend: &Backend| backend.is_fit() || backend.is_at_red_line();
+        let others_serve = self.backends.iter().any(|other| other.name != backend.name && takes(other));
+        if !(self.standing(backend).in_rotation || backend.is_at_red_line()) || others_serve {
             return Ok(());
         }
         let (service, name, listen) = (&self.spec.name, &backend.name, self.spec.listen);

@@ -66,12 +66,15 @@ impl Model {
         let spec = document::service(name, &next).map_err(Rejection::Invalid)?;
         self.refuse_taken(&spec)?;
         let service = self.service_mut(name)?;
-        let was_checked = service.is_checked();
+        let (was_checked, had_agents) = (service.is_checked(), service.has_agents());
         service.spec = config::Service { backends: service.spec.backends.clone(), ..spec };
         if service.is_checked() != was_checked {
             for backend in &mut service.backends {
                 *backend = backend.with_fresh_health(&service.spec.health, now);
             }
+        }
+        if service.has_agents() != had_agents {
+            service.backends.iter_mut().for_each(|backend| backend.forget_agent(now));
         }
         Ok(())
     }

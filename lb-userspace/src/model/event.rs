@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, Backend, Change, Model, Passive, Service, Verdict, Wish, detachment::whole_second};
+use super::{Admin, Backend, Change, Learned, Model, Passive, Service, Verdict, Wish, detachment::whole_second};
 use crate::health::Health;
 
 /// One change, as the event log keeps it.
@@ -43,8 +43,10 @@ pub enum What {
     Health,
     /// The checks of a backend: running, paused.
     Checks,
-    /// What the agent of a backend wants: "ready 100%", "drain 50%".
+    /// What the agent of a backend wants: "ready 100%", "drain 50%", "unknown, ready 50%" when it is not heard.
     Agent,
+    /// How many connections a backend can take, as was learnt: "none", "120".
+    Limit,
     /// What the traffic says of a backend: ok, ejected.
     Passive,
     /// The way to a backend: resolved, missing.
@@ -76,6 +78,7 @@ struct Facts {
     health: Health,
     paused: bool,
     agent: Wish,
+    learned: Option<Learned>,
     passive: Passive,
     routed: bool,
     weight: u16,
@@ -120,6 +123,7 @@ impl What {
             Self::Health => "health",
             Self::Checks => "checks",
             Self::Agent => "agent",
+            Self::Limit => "limit",
             Self::Passive => "passive",
             Self::Route => "route",
             Self::Weight => "weight",
@@ -178,6 +182,7 @@ impl Service {
                 health: backend.health.health(),
                 paused: backend.paused.is_some(),
                 agent: backend.agent.value,
+                learned: backend.learned,
                 passive: backend.passive.value,
                 routed: backend.route.value.is_ok(),
                 weight: backend.weight.value,
@@ -234,6 +239,9 @@ impl Service {
         let paused = backend.paused.as_ref().unwrap_or(change);
         note(What::Checks, checks(from.paused), checks(to.paused), paused);
         note(What::Agent, &from.agent.words(), &to.agent.words(), &backend.agent.change);
+        if let Some((from, to)) = learned(from.learned, to.learned) {
+            note(What::Limit, &from, &to, &backend.agent.change);
+        }
         note(What::Passive, from.passive.word(), to.passive.word(), &backend.passive.change);
         note(What::Rotation, rotation(from.in_rotation), rotation(to.in_rotation), &self.standing(backend).change);
     }
@@ -247,6 +255,13 @@ impl Service {
 
 fn checks(paused: bool) -> &'static str {
     if paused { "paused" } else { "running" }
+}
+
+/// A limit that was learnt, or is over; that it grows meanwhile is no news.
+fn learned(from: Option<Learned>, to: Option<Learned>) -> Option<(String, String)> {
+    let word = |learned: Option<Learned>| learned.map_or("none".into(), |learned| learned.most.to_string());
+    let grows = from.zip(to).is_some_and(|(from, to)| from.most <= to.most);
+    (!grows).then(|| (word(from), word(to)))
 }
 
 fn routed(routed: bool) -> &'static str {

@@ -61,6 +61,9 @@ pub struct Entry {
     /// Where its check connects, when not where those of the others do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_port: Option<u16>,
+    /// Where its agent is asked, when not where those of the others are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_port: Option<u16>,
     /// Whether it serves only while no other does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub backup: bool,
@@ -71,8 +74,8 @@ pub struct Entry {
 
 impl From<&config::Backend> for Entry {
     fn from(backend: &config::Backend) -> Self {
-        let config::Backend { address, weight, health_port, backup, max_connections, .. } = *backend;
-        Self { address, weight, health_port, backup, max_connections }
+        let config::Backend { address, weight, health_port, agent_port, backup, max_connections, .. } = *backend;
+        Self { address, weight, health_port, agent_port, backup, max_connections }
     }
 }
 
@@ -211,6 +214,6 @@ impl Overrides {
 }
 
 fn named(name: &str, entry: Entry) -> config::Backend {
-    let Entry { address, weight, health_port, backup, max_connections } = entry;
-    config::Backend { health_port, backup, max_connections, ..config::Backend::new(name, address, weight) }
+    let Entry { address, weight, health_port, agent_port, backup, max_connections } = entry;
+    config::Backend { health_port, agent_port, backup, max_connections, ..config::Backend::new(name, address, weight) }
 }

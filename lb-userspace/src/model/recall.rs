@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Admin, AgentMode, Backend, Change, Ending, Passive, Service};
+use super::{Admin, AgentMode, Backend, Change, Ending, Passive, Service, agent::SHORT};
 use crate::{config::Recall, health::Health};
 
 /// After one was called back, how long the next waits to see whether that was enough, while somebody serves.
@@ -62,12 +62,14 @@ impl Backend {
         if self.passive.value == Passive::Ejected {
             return Some(Trouble::Out(self.passive.change.cause.clone()));
         }
-        match (self.agent.value.mode, self.agent.value.percent) {
+        let wish = self.agent.value;
+        match (wish.mode, wish.percent) {
             (AgentMode::Maint, _) | (_, 0) => return Some(Trouble::Out(self.agent.change.cause.clone())),
-            (AgentMode::Drain, _) => return Some(Trouble::Strained(self.agent.change.cause.clone())),
-            (AgentMode::Ready, _) => {}
+            _ if wish.down => return Some(Trouble::Out(self.agent.change.cause.clone())),
+            (AgentMode::Ready, SHORT..) => {}
+            _ => return Some(Trouble::Strained(self.agent.change.cause.clone())),
         }
-        if let Some(most) = self.max_connections.filter(|_| self.is_full()) {
+        if let Some((most, _)) = self.limit().filter(|_| self.is_full()) {
             return Some(Trouble::Strained(format!("it has the {most} connections that it may have")));
         }
         // One odd check tells nothing, unless it takes no more.

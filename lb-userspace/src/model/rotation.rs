@@ -32,7 +32,8 @@ impl Service {
 
     /// Whether none is in rotation and so all get traffic.
     pub fn fails_open(&self) -> bool {
-        self.spec.fail == Fail::Open && self.in_rotation() == 0 && self.backends.iter().any(Backend::is_reachable)
+        let open = self.spec.fail == Fail::Open && self.in_rotation() == 0 && !self.is_last_resort();
+        open && self.backends.iter().any(Backend::is_reachable)
     }
 
     /// Whether a backend takes new flows, since when and why.

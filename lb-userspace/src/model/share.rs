@@ -28,19 +28,20 @@ impl Service {
         let whole = self.backends.iter().all(|backend| self.share(backend, now) >= 1.0);
         let most = self.backends.iter().map(|backend| backend.weight.value).max().unwrap_or(1).max(1);
         let parts = if whole { 1 } else { PARTS.min(MAX_WEIGHT / most).max(1) };
-        let (stand_by, open) = (self.primary_serves(), self.fails_open());
+        let (stand_by, open, last_resort) = (self.primary_serves(), self.fails_open(), self.is_last_resort());
         let plan = |backend: &Backend| {
             let stands_by = backend.is_fit() && backend.backup && stand_by;
             let serves = backend.is_fit() && !stands_by;
             let weight = part(backend.weight.value, parts, self.share(backend, now));
-            backend.plan(weight, serves || open && backend.is_reachable(), stands_by)
+            let nevertheless = open && backend.is_reachable() || last_resort && backend.is_at_red_line();
+            backend.plan(weight, serves || nevertheless, stands_by)
         };
         self.backends.iter().map(plan).collect()
     }
 
     /// What a backend gets of its weight: 1 is all of it.
     pub fn share(&self, backend: &Backend, now: Timestamp) -> f64 {
-        let agent = f64::from(backend.agent.value.percent) / 100.0;
+        let agent = f64::from(backend.agent.value.share()) / 100.0;
         let grown = match (backend.joined, self.spec.slow_start) {
             (Some(joined), Some(period)) => {
                 let passed = now.duration_since(joined).max(SignedDuration::ZERO);
@@ -74,8 +75,9 @@ impl Service {
         }
     }
 
+    /// Whether a share or a limit still grows.
     pub(super) fn is_growing(&self) -> bool {
-        self.backends.iter().any(|backend| backend.joined.is_some())
+        self.backends.iter().any(|backend| backend.joined.is_some() || backend.learned.is_some())
     }
 }
 

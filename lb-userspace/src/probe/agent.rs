@@ -8,7 +8,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::model::{Agent, AgentMode};
+use crate::{
+    model::{Agent, AgentMode},
+    plan::MAX_CONNECTIONS,
+};
 
 /// The longest line that is read.
 const LINE: usize = 512;
@@ -18,12 +21,12 @@ const LINE: usize = 512;
 pub(super) struct Answer {
     /// Why the server is down, if it is.
     pub(super) down: Option<String>,
-    /// What changes of its wishes.
+    /// What it says, down or not.
     pub(super) agent: Agent,
 }
 
 /// Connects, says `send`, and reads a line.
-pub(super) async fn probe(address: SocketAddr, send: &str) -> Result<(Answer, String), String> {
+pub(super) async fn probe(address: SocketAddr, send: &str) -> Result<Answer, String> {
     let mut stream = TcpStream::connect(address).await.map_err(|error| super::describe(&error))?;
     stream.write_all(send.as_bytes()).await.map_err(|error| super::describe(&error))?;
     let mut line = Vec::new();
@@ -34,8 +37,7 @@ pub(super) async fn probe(address: SocketAddr, send: &str) -> Result<(Answer, St
         }
     }
     let line = String::from_utf8_lossy(&line);
-    let line = line.split(['\r', '\n']).next().unwrap_or_default().trim();
-    Ok((parse(line)?, line.to_owned()))
+    parse(line.split(['\r', '\n']).next().unwrap_or_default().trim())
 }
 
 /// Reads a line: words in any order, separated by spaces, tabs or commas; "# text" explains the words before it.
@@ -47,25 +49,30 @@ fn parse(line: &str) -> Result<Answer, String> {
         let lower = word.to_ascii_lowercase();
         understood = true;
         match lower.as_str() {
-            "up" => answer.down = None,
+            "up" => (answer.down, answer.agent.down) = (None, Some(false)),
             "down" | "failed" | "fail" | "stopped" => {
+                answer.agent.down = Some(true);
                 answer.down = Some(reason.map_or_else(|| lower.clone(), |reason| format!("{lower}: {reason}")));
             }
             "ready" => answer.agent.mode = Some(AgentMode::Ready),
             "drain" => answer.agent.mode = Some(AgentMode::Drain),
             "maint" => answer.agent.mode = Some(AgentMode::Maint),
-            // About connections, which is none of a packet forwarder's business.
-            _ if lower.starts_with("maxconn:") => {}
+            _ if lower.starts_with("maxconn:") => {
+                let most = lower["maxconn:".len()..].parse::<u32>().ok().filter(|most| *most <= MAX_CONNECTIONS);
+                let most = most.ok_or_else(|| format!("the agent says {word:?}: maxconn: is followed by a number"))?;
+                answer.agent.max_connections = Some(most);
+            }
             _ => match lower.strip_suffix('%').map(str::parse::<u16>) {
                 Some(Ok(percent)) if percent <= 100 => answer.agent.percent = Some(percent),
                 _ => {
                     return Err(format!(
-                        "the agent says {word:?}, which is none of up, down, drain, maint, ready and 0% to 100%"
+                        "the agent says {word:?}, which is none of up, down, drain, maint, ready, maxconn:N and 0% to 100%"
                     ));
                 }
             },
         }
     }
+    answer.agent.words = line.to_owned();
     if understood { Ok(answer) } else { Err("the agent says nothing".into()) }
 }
 
@@ -75,20 +82,24 @@ mod tests {
 
     #[test]
     fn the_words_of_haproxy_are_understood() {
-        let check = |line: &str, down: Option<&str>, mode: Option<AgentMode>, percent: Option<u16>| {
-            let expected = Answer { down: down.map(str::to_owned), agent: Agent { mode, percent } };
+        let check = |line: &str, down: Option<&str>, agent: Agent| {
+            let expected = Answer { down: down.map(str::to_owned), agent: Agent { words: line.to_owned(), ..agent } };
             assert_eq!(parse(line), Ok(expected), "{line:?}");
         };
-        check("up", None, None, None);
-        check("UP ready 75%", None, Some(AgentMode::Ready), Some(75));
-        check("75%", None, None, Some(75));
-        check("drain", None, Some(AgentMode::Drain), None);
-        check("maint", None, Some(AgentMode::Maint), None);
-        check("down", Some("down"), None, None);
-        check("stopped # for a backup", Some("stopped: for a backup"), None, None);
-        check("fail,50%", Some("fail"), None, Some(50));
-        check("up maxconn:100", None, None, None);
-        for line in ["", "# nothing", "fine", "101%", "-1%", "%", "50"] {
+        let says = |mode, percent| Agent { mode, percent, ..Agent::default() };
+        let up = Agent { down: Some(false), ..Agent::default() };
+        let down = Agent { down: Some(true), ..Agent::default() };
+        check("up", None, up.clone());
+        check("UP ready 75%", None, Agent { down: Some(false), ..says(Some(AgentMode::Ready), Some(75)) });
+        check("75%", None, says(None, Some(75)));
+        check("drain", None, says(Some(AgentMode::Drain), None));
+        check("maint", None, says(Some(AgentMode::Maint), None));
+        check("down", Some("down"), down.clone());
+        check("stopped # for a backup", Some("stopped: for a backup"), down.clone());
+        check("fail,50%", Some("fail"), Agent { percent: Some(50), ..down });
+        check("up maxconn:100", None, Agent { max_connections: Some(100), ..up });
+        check("maxconn:0", None, Agent { max_connections: Some(0), ..Agent::default() });
+        for line in ["", "# nothing", "fine", "101%", "-1%", "%", "50", "maxconn:", "maxconn:-1", "maxconn:99999999"] {
             assert!(parse(line).is_err(), "{line:?}");
         }
     }

@@ -51,14 +51,25 @@ fn what_is_wrong_with_a_backend_is_trouble() {
     check(|model| fail(model, "a", 1), None);
     check(|model| fail(model, "a", 2), strained("2 checks in a row: refused"));
     check(|model| fail(model, "a", 3), out("refused"));
-    check(|model| drop(model.hear("web", "a", Agent { mode: Some(AgentMode::Drain), percent: None }, at(20))), {
-        strained("the agent says drain 100%")
-    });
-    check(|model| drop(model.hear("web", "a", Agent { mode: Some(AgentMode::Maint), percent: None }, at(20))), {
-        out("the agent says maint 100%")
-    });
-    check(|model| drop(model.hear("web", "a", Agent { mode: None, percent: Some(50) }, at(20))), None);
+    check(|model| says(model, "drain"), strained("the agent says drain 100%"));
+    check(|model| says(model, "maint"), out("the agent says maint 100%"));
+    check(|model| says(model, "down"), out("the agent says down, ready 100%"));
+    check(|model| says(model, "0%"), out("the agent says ready 0%"));
+    check(|model| says(model, "49%"), strained("the agent says ready 49%"));
+    check(|model| says(model, "50%"), None);
     check(|model| detach(model, "a", 20), None);
+}
+
+/// One word of an agent.
+fn says(model: &mut Model, word: &str) {
+    let mode = [("drain", AgentMode::Drain), ("maint", AgentMode::Maint)];
+    let said = Agent {
+        mode: mode.into_iter().find(|(known, _)| *known == word).map(|(_, mode)| mode),
+        percent: word.strip_suffix('%').and_then(|percent| percent.parse().ok()),
+        down: (word == "down").then_some(true),
+        ..Agent::default()
+    };
+    model.hear("web", "a", &said, None, at(20));
 }
 
 fn fail(model: &mut Model, name: &str, times: i64) {

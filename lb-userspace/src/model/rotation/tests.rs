@@ -147,7 +147,7 @@ fn a_backend_that_joins_others_grows_to_its_share() {
 fn an_agent_takes_off_weight_drains_and_stops() {
     let mut model = serving(&[2, 2]);
     let mut say = |mode: Option<AgentMode>, percent: Option<u16>, second: i64| {
-        let events = told(&model.hear("web", "a", Agent { mode, percent }, at(second)));
+        let events = told(&model.hear("web", "a", &Agent { mode, percent, ..Agent::default() }, None, at(second)));
         (events, shares(&model, second))
     };
     assert_eq!(say(None, None, 20), (vec![], named(&[("a", 2), ("b", 2)])));
@@ -162,7 +162,7 @@ fn an_agent_takes_off_weight_drains_and_stops() {
     assert_eq!(say(Some(AgentMode::Ready), None, 24).1, named(&[("a", 2), ("b", 2)]));
     assert_eq!(say(None, Some(0), 25).1.len(), 1);
     assert_eq!(say(Some(AgentMode::Maint), Some(100), 26).1.len(), 1);
-    assert_eq!(standing(&model, "a"), (false, 26, "the agent says maint 100%".into()));
+    assert_eq!(standing(&model, "a"), (false, 25, "the agent says maint 100%".into()), "out since it said 0%");
 }
 
 #[test]
