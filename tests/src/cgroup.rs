@@ -46,6 +46,12 @@ impl Cgroup {
         Ok(Self { path: path.to_owned(), usage, limit })
     }
 
+    /// Its directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Where a process id is written to move the process in.
     #[must_use]
     pub fn procs(&self) -> PathBuf {

@@ -2,11 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-    time::Instant,
+    io::ErrorKind,
+    net::{IpAddr, SocketAddr, TcpStream},
+    time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use rustix::net::{SendFlags, sendto};
 
 use crate::{
@@ -82,6 +83,23 @@ impl Client {
     /// Connects.
     pub fn connect(&self, to: SocketAddr) -> Result<Connection> {
         self.0.enter(|| Connection::open(to, None))
+    }
+
+    /// Connects and asks once: the open connection, and who answered.
+    pub fn visit(&self, to: SocketAddr) -> Result<(Connection, String)> {
+        let mut connection = self.connect(to)?;
+        let server = connection.get()?.body;
+        Ok((connection, server))
+    }
+
+    /// That a connection is refused, and sooner than a SYN is repeated: what takes longer hangs.
+    pub fn ensure_refused(&self, to: SocketAddr) -> Result<()> {
+        let started = Instant::now();
+        let refused = self.0.enter(|| TcpStream::connect_timeout(&to, Duration::from_secs(5)));
+        let kind = refused.err().context("it was not refused")?.kind();
+        ensure!(kind == ErrorKind::ConnectionRefused, "{kind:?}");
+        ensure!(started.elapsed() < Duration::from_millis(900), "it took {:?}", started.elapsed());
+        Ok(())
     }
 
     /// One request over a connection of its own, from each of these source ports: who answered.

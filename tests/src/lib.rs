@@ -21,12 +21,14 @@
 //! # }
 //! ```
 
+mod agent;
 mod cgroup;
 mod client;
 mod config;
 mod crowd;
 mod daemon;
 mod datagram;
+mod eater;
 mod eventually;
 mod flood;
 mod hook;
@@ -52,12 +54,14 @@ mod visitors;
 mod webhook;
 mod wiring;
 
+pub use agent::Agent;
 pub use cgroup::Cgroup;
 pub use client::{Client, Tally};
 pub use config::{Health, Service, configuration};
 pub use crowd::{Crowd, CrowdReport};
 pub use daemon::{Daemon, Outcome, backend, lb_binary, rebuilt_binary};
 pub use datagram::{Segment, checksum, packet};
+pub use eater::Eater;
 pub use eventually::eventually;
 pub use flood::Flood;
 pub use hook::{Hook, Post};

@@ -1,18 +1,11 @@
 //! Servers that may have only so many connections: what is beyond goes to others, to the backup, and then back at once.
 
-use std::{
-    io::ErrorKind,
-    net::TcpStream,
-    time::{Duration, Instant},
-};
+use std::{net::TcpStream, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use lab::{Connection, Daemon, Family, Json, Lab, Layout, Nginx, Service, backend, configuration, eventually, test};
 
 const MOST: usize = 50;
-
-/// Sooner than a SYN is repeated: what takes longer hangs.
-const AT_ONCE: Duration = Duration::from_millis(900);
 
 fn layout() -> Layout {
     Layout { webs: 3, ..Layout::default() }
@@ -28,9 +21,7 @@ fn limited(lab: &Lab, algorithm: &'static str) -> String {
 
 /// An open connection, and whose it is.
 fn connect(lab: &Lab) -> Result<(Connection, String)> {
-    let mut connection = lab.client().connect(Lab::VIP.socket(Family::V4))?;
-    let server = connection.get()?.body;
-    Ok((connection, server))
+    lab.client().visit(Lab::VIP.socket(Family::V4))
 }
 
 fn of<'a>(open: &'a [(Connection, String)], name: &'a str) -> usize {
@@ -39,13 +30,7 @@ fn of<'a>(open: &'a [(Connection, String)], name: &'a str) -> usize {
 
 /// That a connection is refused, and at once.
 fn is_refused(lab: &Lab) -> Result<()> {
-    let vip = Lab::VIP.socket(Family::V4);
-    let started = Instant::now();
-    let refused = lab.client().node().enter(|| TcpStream::connect_timeout(&vip, Duration::from_secs(5)));
-    let kind = refused.err().context("it was not refused")?.kind();
-    ensure!(kind == ErrorKind::ConnectionRefused, "{kind:?}");
-    ensure!(started.elapsed() < AT_ONCE, "it took {:?}", started.elapsed());
-    Ok(())
+    lab.client().ensure_refused(Lab::VIP.socket(Family::V4))
 }
 
 fn dropped(daemon: &Daemon) -> Result<u64> {
