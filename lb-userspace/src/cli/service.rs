@@ -84,6 +84,9 @@ pub(super) struct Settings {
     /// A key of `[service.NAME.health]`, as in the file; as often as there are keys. An empty value restores the default.
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
     health: Vec<(String, Value)>,
+    /// A key of `[service.NAME.agent]`, likewise; `--key agent=` has agents asked no more.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    agent: Vec<(String, Value)>,
     /// Any key of `[service.NAME]`, as in the file. An empty value restores the default.
     #[arg(long = "key", value_name = "KEY=VALUE", value_parser = setting)]
     keys: Vec<(String, Value)>,
@@ -127,8 +130,10 @@ impl Settings {
             ("min_healthy", self.min_healthy.map(Value::from)),
         ];
         document.extend(named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
-        if !self.health.is_empty() {
-            document.insert("health".into(), Map::from_iter(self.health).into());
+        for (table, keys) in [("health", self.health), ("agent", self.agent)] {
+            if !keys.is_empty() {
+                document.insert(table.into(), Map::from_iter(keys).into());
+            }
         }
         document
     }

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Write as _};
 use jiff::Timestamp;
 
 use crate::{
-    api::types::{AlarmStatus, BackendStatus, ServiceStatus, SilenceStatus},
+    api::types::{AgentState, AlarmStatus, BackendStatus, ServiceStatus, SilenceStatus},
     cli::ago,
     metrics::Overview,
     model::{Admin, Passive, Verdict},
@@ -110,9 +110,9 @@ fn row(f: &mut fmt::Formatter<'_>, backend: &BackendStatus, now: Timestamp) -> f
     let rotation = if backend.in_rotation { "<span class=\"ok\">in</span>" } else { "<span class=\"bad\">out</span>" };
     let admin = if backend.admin == Admin::Enabled { "" } else { " class=\"warn\"" };
     let health = if backend.passive == Passive::Ejected { Passive::Ejected.word() } else { backend.health.word() };
-    writeln!(
+    write!(
         f,
-        "<tr><td>{}<td>{}<td>{rotation}<td{admin}>{}<td>{health}<td class=\"n\">{}<td class=\"n\">{}<td>{}<td>{}</tr>",
+        "<tr><td>{}<td>{}<td>{rotation}<td{admin}>{}<td>{health}<td class=\"n\">{}<td class=\"n\">{}<td>{}<td>{}",
         Text(&backend.name),
         backend.address,
         backend.admin.word(),
@@ -120,12 +120,24 @@ fn row(f: &mut fmt::Formatter<'_>, backend: &BackendStatus, now: Timestamp) -> f
         backend.connections,
         ago(backend.since, now),
         Text(&backend.cause),
-    )
+    )?;
+    let agent = backend.agent.as_ref().map(|agent| match agent.state {
+        AgentState::Known => format!("<br>agent: {}", Text(agent.words.as_deref().unwrap_or_default())),
+        AgentState::Unknown => "<br><span class=\"warn\">agent unknown</span>".into(),
+    });
+    writeln!(f, "{}</tr>", agent.unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn agents_are_shown() {
+        let page = html(&crate::metrics::tests::scrape().overview);
+        assert!(page.contains("<br>agent: ready 0% # &lt;full&gt;</tr>"), "{page}");
+        assert!(page.contains("<br><span class=\"warn\">agent unknown</span></tr>"), "{page}");
+    }
 
     #[test]
     fn text_stays_text() {

@@ -26,7 +26,7 @@ pub(crate) fn scrape() -> Scrape {
     let config = crate::config::Config::parse("lb.toml".as_ref(), FILE).unwrap();
     let at = Timestamp::from_second(1_700_000_000).unwrap();
     let mut model = Model::new(&config.services, &Overrides::default(), at);
-    let at_red_line = Agent { percent: Some(0), ..Agent::default() };
+    let at_red_line = Agent { percent: Some(0), words: "ready 0% # <full>".into(), ..Agent::default() };
     model.hear("web", "web-01", &at_red_line, Some(40), at);
     let counters =
         |connections| Counters { connections, packets_in: 10, bytes_in: 1000, packets_out: 20, bytes_out: 2000 };

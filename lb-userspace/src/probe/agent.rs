@@ -36,16 +36,22 @@ pub(super) async fn probe(address: SocketAddr, send: &str) -> Result<Answer, Str
             break;
         }
     }
-    let line = String::from_utf8_lossy(&line);
-    parse(line.split(['\r', '\n']).next().unwrap_or_default().trim())
+    parse(&printable(&line))
 }
 
-/// Reads a line: words in any order, separated by spaces, tabs or commas; "# text" explains the words before it.
+/// The first line, which is going to stand on terminals and in logs.
+fn printable(answer: &[u8]) -> String {
+    let text = String::from_utf8_lossy(answer);
+    let line = text.split(['\r', '\n']).next().unwrap_or_default();
+    line.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Reads a line: words in any order, separated by spaces or commas; "# text" explains the words before it.
 fn parse(line: &str) -> Result<Answer, String> {
     let (words, reason) = line.split_once('#').map_or((line, None), |(words, reason)| (words, Some(reason.trim())));
     let mut answer = Answer::default();
     let mut understood = false;
-    for word in words.split([' ', '\t', ',']).filter(|word| !word.is_empty()) {
+    for word in words.split([' ', ',']).filter(|word| !word.is_empty()) {
         let lower = word.to_ascii_lowercase();
         understood = true;
         match lower.as_str() {
@@ -79,6 +85,16 @@ fn parse(line: &str) -> Result<Answer, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_of_an_answer_commands_a_terminal() {
+        for (answer, expected) in
+            [("up\tready 50%\r\nmore", "up ready 50%"), (" up # \x1b[2Jgone\u{85}\n", "up #  [2Jgone"), ("\nup", "")]
+        {
+            assert_eq!(printable(answer.as_bytes()), expected, "{answer:?}");
+        }
+        assert_eq!(printable(b"up \xff"), "up \u{fffd}");
+    }
 
     #[test]
     fn the_words_of_haproxy_are_understood() {

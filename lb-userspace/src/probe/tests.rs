@@ -195,6 +195,34 @@ async fn an_agent_is_asked_and_believed() {
 }
 
 #[tokio::test]
+async fn agents_are_asked_where_they_are_and_only_where_there_are_some() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let model = model(SocketAddr::new(address.ip(), 80), Probe::None, &["a", "b"]);
+    let (sender, mut reports) = mpsc::channel(8);
+    let mut agents = Probes::new(Subject::Agent, sender);
+    agents.follow(&Model::default(), &model);
+    assert_eq!(agents.keys().count(), 0);
+
+    let mut asked = model.clone();
+    let web = Arc::make_mut(asked.services.get_mut("web").unwrap());
+    let (interval, timeout) = (Duration::from_secs(10), Duration::from_secs(1));
+    web.spec.agent = Some(AgentCheck { port: address.port(), interval, timeout, send: "hi\n".into() });
+    web.backends[1].agent_port = Some(1);
+    agents.follow(&model, &asked);
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut greeting = [0; 3];
+    stream.read_exact(&mut greeting).await.unwrap();
+    stream.write_all(b"down 40% # disk full\n").await.unwrap();
+    let mut heard = [reports.recv().await.unwrap(), reports.recv().await.unwrap()];
+    heard.sort_by(|a, b| a.key.cmp(&b.key));
+    assert!(heard.iter().all(|report| agents.hear(report)));
+    let said = heard[0].agent.as_ref().unwrap();
+    assert_eq!((said.down, said.percent, said.words.as_str()), (Some(true), Some(40), "down 40% # disk full"));
+    assert_eq!((&heard[1].agent, &heard[1].result), (&None, &Err("connection refused".into())));
+}
+
+#[tokio::test]
 async fn a_udp_server_passes_unless_it_is_gone_or_answers_otherwise() {
     let server = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = server.local_addr().unwrap();
