@@ -10,7 +10,7 @@ mod source;
 
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
-pub use curve::{Band, Curve, Measures};
+pub use curve::{Band, Curve, Measures, Steady};
 pub use report::{Report, Standing};
 pub use source::{Cgroup, Memory, Pressure, Pressures, Reading, Sources};
 use tokio::{net::TcpListener, sync::watch, time};
@@ -61,7 +61,7 @@ pub struct Settings {
 /// # Errors
 /// When the kernel does not say how it is.
 pub fn once(sources: &Sources, curve: &Curve) -> Result<Report, Error> {
-    Ok(Report::new(sources.read()?, curve, None))
+    Ok(Report::new(sources.read()?, curve, &mut Steady::default()))
 }
 
 /// Measures and answers for as long as it is polled.
@@ -73,18 +73,25 @@ pub async fn serve(settings: Settings) -> Result<(), Error> {
     let refused = |source| Error::Listen { address: listen, source };
     let listener = TcpListener::bind(listen).await.map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
-    let first = once(&sources, &curve)?;
+    let mut steady = Steady::default();
+    let first = Report::new(sources.read()?, &curve, &mut steady);
     tracing::info!("answers on {address}: {first}");
     let (reports, last) = watch::channel(first);
     notify::send(notify::READY);
     tokio::select! {
-        () = measure(&sources, &curve, interval, &reports) => {}
+        () = measure(&sources, &curve, steady, interval, &reports) => {}
         () = server::answer(listener, last, interval * STALE) => {}
     }
     Ok(())
 }
 
-async fn measure(sources: &Sources, curve: &Curve, interval: Duration, reports: &watch::Sender<Report>) {
+async fn measure(
+    sources: &Sources,
+    curve: &Curve,
+    mut steady: Steady,
+    interval: Duration,
+    reports: &watch::Sender<Report>,
+) {
     let mut due = time::interval(interval);
     due.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     // The first was there before anybody could ask.
@@ -93,9 +100,8 @@ async fn measure(sources: &Sources, curve: &Curve, interval: Duration, reports: 
         due.tick().await;
         match sources.read() {
             Ok(reading) => {
-                let before = reports.borrow().clone();
-                let report = Report::new(reading, curve, Some(&before));
-                if report.standing() != before.standing() {
+                let report = Report::new(reading, curve, &mut steady);
+                if report.standing() != reports.borrow().standing() {
                     tracing::info!("{report}");
                 }
                 reports.send_replace(report);

@@ -3,9 +3,13 @@
 //! Each measure leaves the whole share while there is room, less of it linearly towards the red line, and nothing from there
 //! on. The least of them counts. Load alone sheds nothing: it says that work waits, not that it fails.
 
+use std::collections::VecDeque;
+
 /// The share that is back when a server leaves the red line: so much room must be there, or it would meet the line again at
 /// once.
 const RETURN: u16 = 25;
+/// So many measurements in a row must leave more before more is said.
+const WINDOW: usize = 10;
 /// By how much the share must differ from what was said before to be said: who listens acts on every word.
 const STEP: u16 = 5;
 
@@ -68,17 +72,32 @@ impl Curve {
         let percent = (memory.min(self.load.left(measures.load)) * 100.0).round() as u16;
         percent.max(1)
     }
+}
 
-    /// The share in percent to say, when something else was said before.
-    pub fn settle(&self, measures: Measures, before: u16) -> u16 {
-        let share = self.share(measures);
-        match (share, before) {
-            (0 | 100, _) => share,
-            (_, 0) if share < RETURN => 0,
-            (_, 0) => share,
-            _ if share.abs_diff(before) < STEP => before,
-            _ => share,
+/// Shares one after the other, and what is said of them: less at once, and more only when all of the last measurements leave
+/// more. Memory that goes up and down, as with garbage that is collected now and then, is said to be what it is at its worst.
+#[derive(Clone, Debug, Default)]
+pub struct Steady {
+    last: VecDeque<u16>,
+    said: Option<u16>,
+}
+
+impl Steady {
+    /// What to say after another measurement, in percent.
+    pub fn say(&mut self, share: u16) -> u16 {
+        if self.last.len() == WINDOW {
+            self.last.pop_front();
         }
+        self.last.push_back(share);
+        let least = self.last.iter().copied().min().unwrap_or(share);
+        let say = match (least, self.said.unwrap_or(least)) {
+            (0 | 100, _) => least,
+            (_, 0) if least < RETURN => 0,
+            (_, before) if before > 0 && least.abs_diff(before) < STEP => before,
+            _ => least,
+        };
+        self.said = Some(say);
+        say
     }
 }
 
@@ -119,19 +138,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_does_not_flap() {
-        // Memory available one measurement after the other, and what is said of it.
-        let check = |memory: &[f64], expected: &[u16]| {
-            let mut before = 100;
-            let said = memory.iter().map(|memory| {
-                before = Curve::default().settle(Measures { memory: *memory, ..IDLE }, before);
-                before
-            });
-            assert_eq!(said.collect::<Vec<_>>(), expected, "{memory:?}");
+    fn less_is_said_at_once_and_more_when_it_lasts() {
+        // Memory available for so many measurements, and what is said after them.
+        let check = |steps: &[(f64, usize, u16)]| {
+            let mut steady = Steady::default();
+            for (memory, times, expected) in steps {
+                let share = Curve::default().share(Measures { memory: *memory, ..IDLE });
+                let said = (0..*times).map(|_| steady.say(share)).last();
+                assert_eq!(said, Some(*expected), "{memory} of {steps:?}");
+            }
         };
-        check(&[19.7, 19.4, 19.2, 19.0], &[100, 100, 95, 95]);
-        check(&[12.5, 12.9, 12.1, 13.2, 20.0], &[50, 50, 50, 55, 100]);
-        check(&[5.0, 5.1, 4.9, 8.0, 8.6, 8.75, 8.0], &[0, 0, 0, 0, 0, 25, 20]);
+        check(&[(100.0, 1, 100), (12.5, 1, 50), (100.0, 9, 50), (100.0, 1, 100)]);
+        check(&[(12.5, 1, 50), (18.0, 3, 50), (12.6, 1, 50), (18.0, 9, 50), (12.5, 1, 50), (18.0, 10, 87)]);
+        // Less than a step is not worth a word, but both ends are.
+        check(&[(19.4, 1, 96), (100.0, 9, 96), (100.0, 1, 100), (19.4, 1, 100), (19.2, 1, 95), (19.4, 20, 95)]);
+        check(&[(6.0, 1, 7), (5.5, 1, 7), (5.0, 1, 0)]);
+        // Back from the red line with room only.
+        check(&[(5.0, 1, 0), (5.1, 20, 0), (8.6, 20, 0), (8.75, 9, 0), (8.75, 1, 25)]);
+        check(&[(8.0, 1, 20)]);
     }
 
     proptest! {
@@ -146,21 +170,23 @@ mod tests {
             prop_assert!(curve.share(worse) <= curve.share(better));
         }
 
-        /// Nothing that wobbles by less than a step is told more than once, wherever it stands, and the red line is told
-        /// at once.
+        /// Nobody is told of more room than the last measurements left, but for less than a step; and of the red line at once.
         #[test]
-        fn a_wobble_is_told_once(middle in 0.0..100.0, wobbles in prop::collection::vec(-0.29..0.29, 2..40)) {
-            let curve = Curve::default();
-            let measures = wobbles.iter().map(|wobble| Measures { memory: middle + wobble, ..IDLE });
-            let mut said: Vec<u16> = Vec::new();
-            for measures in measures {
-                let before = said.last().copied().unwrap_or_else(|| curve.share(measures));
-                said.push(curve.settle(measures, before));
-                prop_assert_eq!(said.last() == Some(&0), curve.share(measures) == 0 || before == 0);
+        fn no_more_is_said_than_there_was(shares in prop::collection::vec(0u16..=100, 1..60)) {
+            let mut steady = Steady::default();
+            for (index, share) in shares.iter().enumerate() {
+                let said = steady.say(*share);
+                let least = *shares[(index + 1).saturating_sub(WINDOW)..=index].iter().min().unwrap();
+                prop_assert!(said < least + STEP && (least > 0 || said == 0), "{} of {:?}", said, &shares[..=index]);
             }
+        }
+
+        #[test]
+        fn what_goes_up_and_down_is_told_once(low in 1u16..=100, high in 1u16..=100, rounds in 2usize..40) {
+            let mut steady = Steady::default();
+            let mut said: Vec<u16> = (0..rounds).flat_map(|_| [steady.say(low), steady.say(high)]).collect();
             said.dedup();
-            // Both ends are told exactly: there and back is one change more.
-            prop_assert!(said.len() <= 3, "{:?}", said);
+            prop_assert!(said.len() <= 2, "{:?}", said);
         }
     }
 }

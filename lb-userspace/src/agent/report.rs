@@ -7,7 +7,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Cgroup, Curve, Measures, Memory, Pressures, Reading};
+use super::{Cgroup, Curve, Measures, Memory, Pressures, Reading, Steady};
 use crate::api::types::SCHEMA_VERSION;
 
 /// A reading, and the share that it leaves.
@@ -48,15 +48,14 @@ struct Document<'a> {
 }
 
 impl Report {
-    /// What a reading comes to, after what was said before.
-    pub(super) fn new(reading: Reading, curve: &Curve, before: Option<&Self>) -> Self {
+    /// What a reading comes to, after those before.
+    pub(super) fn new(reading: Reading, curve: &Curve, steady: &mut Steady) -> Self {
         let measures = Measures {
             memory: reading.percent(),
             pressure: reading.pressure.memory.map_or(0.0, |pressure| pressure.some_avg10),
             load: reading.load[0] / reading.cpus as f64,
         };
-        let percent = before.map_or_else(|| curve.share(measures), |before| curve.settle(measures, before.percent));
-        Self { reading, percent, at: Instant::now() }
+        Self { reading, percent: steady.say(curve.share(measures)), at: Instant::now() }
     }
 
     /// How old it is.
@@ -125,7 +124,7 @@ pub(super) mod tests {
             load: [0.8, 0.5, 0.2],
             cpus: 2,
         };
-        Report::new(reading, &Curve::default(), None)
+        Report::new(reading, &Curve::default(), &mut Steady::default())
     }
 
     #[test]
