@@ -85,6 +85,11 @@ enum Command {
     /// On a backend: take off the outer headers of services that forward by ipip or gue.
     Decap(decap::Decap),
     /// On a server: tell balancers how much more it can take, in the words of HAProxy's agent-check.
+    ///
+    /// Whoever connects gets a line such as `up ready 63% # memory 14 % available, pressure 4 %, load 0.8`; GET, or the line
+    /// `json`, is answered with JSON. The percentage is the whole share of new connections while there is room, shrinks where
+    /// a measure begins to cost, and is 0 at its red line; the least of the three measures counts. Less is said at once, more
+    /// when ten measurements in a row leave more. It needs no privileges.
     Agent(agent::Agent),
     /// Show where the program is attached, detach it, or have it log what it drops.
     #[command(subcommand)]

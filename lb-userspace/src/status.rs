@@ -94,6 +94,7 @@ fn agent(backend: &Backend, now: Timestamp) -> AgentStatus {
         down: wish.down,
         percent: wish.percent,
         max_connections: wish.max_connections,
+        memory_available_percent: hearing.memory,
         words,
         heard: heard.map(whole_second),
         age_seconds: heard.map(|heard| now.duration_since(heard).as_secs().max(0).unsigned_abs()),

@@ -40,7 +40,7 @@ impl<'a> Machine<'a> {
 
 fn daemon(lab: &Lab) -> Result<Daemon> {
     let text = configuration(lab, &[Service::web(lab, Family::V4)]);
-    Daemon::start_with(lab, &format!("{text}\n[service.web.agent]\ninterval = \"200ms\"\n"))
+    Daemon::start_with(lab, &format!("{text}\n[service.web.agent]\ninterval = \"200ms\"\nsend = \"json\\n\"\n"))
 }
 
 /// Waits until the status of a backend is as wanted.
@@ -82,6 +82,8 @@ fn a_server_that_runs_short_of_memory_gets_less_then_nothing_and_comes_back() {
         })?;
         let percent = status["agent"]["percent"].as_u64().context("a number")?;
         ensure!(status["in_rotation"] == true && status["share"] == percent, "{status:#}");
+        let memory = status["agent"]["memory_available_percent"].as_u64().context("a number")?;
+        ensure!((10..=16).contains(&memory), "{status:#}");
         ensure_share(lab, "web-01", percent)?;
         let said = machines[0].agent.json(lab.front())?;
         ensure!(said["schema_version"] == 1 && said["state"] == "short", "{said:#}");
@@ -131,6 +133,26 @@ fn a_server_whose_agent_is_not_heard_counts_as_unknown_until_it_is() {
         let _agent = Agent::start(lab, node, &memory)?;
         await_status(&daemon, "web-01", "to be heard again", |web| web["agent"]["state"] == "known")?;
         ensure_share(lab, "web-01", 100)
+    });
+}
+
+#[test]
+fn a_server_that_was_taken_out_is_called_back_before_the_other_is_at_its_red_line() {
+    test(&Layout::default(), |lab| {
+        let _servers = Nginx::start_all(lab)?;
+        let machines = Machine::start_all(lab)?;
+        let daemon = daemon(lab)?;
+        await_status(&daemon, "web-01", "to be heard", |web| web["agent"]["state"] == "known")?;
+        let disabled = daemon.lb(&["backend", "disable", "web/web-02", "--reason", "kernel test"])?;
+        ensure!(disabled.code == Some(0), "{disabled:?}");
+        ensure!(new_ones(lab, "web-01", 20)? == 20, "it is alone");
+        let _eater = machines[0].eat_to(90)?;
+        let back = daemon.await_rotation("web-02", true)?;
+        let cause = back["cause"].as_str().unwrap_or_default();
+        ensure!(cause.starts_with("called back: web-01 is under pressure: the agent says ready "), "{cause}");
+        ensure!(backend(&daemon.status()?, "web-01")?["in_rotation"] == true, "it is not at its red line");
+        ensure!(new_ones(lab, "web-02", 100)? > 50, "it takes more than the one that is short of memory");
+        Ok(())
     });
 }
 

@@ -321,6 +321,8 @@ pub struct AgentStatus {
     pub percent: u16,
     /// The connections that it says the server can take.
     pub max_connections: Option<u32>,
+    /// Memory available, in percent, as of its last words; where it was asked for JSON.
+    pub memory_available_percent: Option<u16>,
     /// Its last words.
     pub words: Option<String>,
     /// When they were heard.

@@ -12,11 +12,6 @@ use crate::agent::{self, Band, Curve, DEFAULT_LISTEN, Settings, Sources};
 const SHORTEST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// On a server: tell balancers how much more it can take, in the words of HAProxy's agent-check.
-///
-/// Whoever connects gets a line such as `up ready 63% # memory 14 % available, pressure 4 %, load 0.8`; GET, or the line
-/// `json`, is answered with JSON. The percentage is the whole share of new connections while there is room, shrinks where a
-/// measure begins to cost, and is 0 at its red line; the least of the three measures counts. It needs no privileges.
 #[derive(Debug, Args)]
 pub(super) struct Agent {
     /// Where it is asked.

@@ -233,6 +233,11 @@ fn agents(families: &mut Families<'_>, services: &[ServiceStatus]) -> Result<(),
     families.gauge("lb_backend_agent_percent", None, help, of(|agent| agent.percent.into()))?;
     let help = "Whether it is known what the agent of a backend says: 0 when it has not been heard for three intervals";
     families.gauge("lb_backend_agent_known", None, help, of(|agent| u64::from(agent.state == AgentState::Known)))?;
+    let memory = agents
+        .iter()
+        .filter_map(|(labels, agent)| Some((labels.clone(), f64::from(agent.memory_available_percent?) / 100.0)));
+    let help = "Memory available on a backend, as its agent said last, where it is asked for JSON";
+    families.gauge("lb_backend_agent_memory_available", Some(&Unit::Ratios), help, memory)?;
     let heard = agents.iter().filter_map(|(labels, agent)| Some((labels.clone(), agent.heard?.as_second())));
     let help = "When the agent of a backend was last heard";
     families.gauge("lb_backend_agent_heard_timestamp", Some(&Unit::Seconds), help, heard)

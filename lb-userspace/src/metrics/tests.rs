@@ -26,7 +26,8 @@ pub(crate) fn scrape() -> Scrape {
     let config = crate::config::Config::parse("lb.toml".as_ref(), FILE).unwrap();
     let at = Timestamp::from_second(1_700_000_000).unwrap();
     let mut model = Model::new(&config.services, &Overrides::default(), at);
-    let at_red_line = Agent { percent: Some(0), words: "ready 0% # <full>".into(), ..Agent::default() };
+    let at_red_line =
+        Agent { percent: Some(0), memory: Some(3), words: "ready 0% # <full>".into(), ..Agent::default() };
     model.hear("web", "web-01", &at_red_line, Some(40), at);
     let counters =
         |connections| Counters { connections, packets_in: 10, bytes_in: 1000, packets_out: 20, bytes_out: 2000 };
@@ -103,6 +104,7 @@ fn every_value_is_where_its_name_says() {
         r#"lb_backend_agent_known{service="web",backend="web-01"} 1"#,
         r#"lb_backend_agent_known{service="web",backend="web-02"} 0"#,
         r#"lb_backend_agent_heard_timestamp_seconds{service="web",backend="web-01"} 1700000000"#,
+        r#"lb_backend_agent_memory_available_ratios{service="web",backend="web-01"} 0.03"#,
         r#"lb_backend_max_connections{service="web",backend="web-01"} 40"#,
         r#"lb_backend_share_ratios{service="web",backend="web-01"} 0.0"#,
         r#"lb_health_checks_total{service="web",backend="web-01",result="failed"} 1"#,

@@ -43,6 +43,8 @@ pub struct Agent {
     pub down: Option<bool>,
     /// The connections that it can take; 0 for any number.
     pub max_connections: Option<u32>,
+    /// Memory available, in percent.
+    pub memory: Option<u16>,
     /// All of it, in its own words.
     pub words: String,
 }
@@ -67,6 +69,8 @@ pub struct Wish {
 pub struct Hearing {
     /// When it was last heard, and its words.
     pub last: Option<(Timestamp, String)>,
+    /// Memory available by then, in percent.
+    pub memory: Option<u16>,
     /// How often in a row it was not heard since.
     pub missed: u32,
     /// Why not.
@@ -146,7 +150,7 @@ impl Backend {
             (0, _) => open.or(self.open).map(|open| Learned::at_red_line(open, self.learned)).or(self.learned),
             (percent, _) => self.learned.and_then(|learned| learned.after(percent)),
         };
-        self.hearing = Hearing { last: Some((now, said.words.clone())), ..Hearing::default() };
+        self.hearing = Hearing { last: Some((now, said.words.clone())), memory: said.memory, ..Hearing::default() };
     }
 
     /// Takes that its agent was not heard.

@@ -1,8 +1,9 @@
 //! The agent check: a program beside the server says in a line how it is, in the words of HAProxy's agent-check
-//! (HAProxy configuration manual, section 5.2, `agent-check`).
+//! (HAProxy configuration manual, section 5.2, `agent-check`), or, when it is asked so, in those and with its figures as JSON.
 
 use std::net::SocketAddr;
 
+use serde::Deserialize;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -14,7 +15,14 @@ use crate::{
 };
 
 /// The longest line that is read.
-const LINE: usize = 512;
+const LINE: usize = 4096;
+
+/// What `lb agent` says to `json`; of its figures those that are followed over time.
+#[derive(Deserialize)]
+struct Figures {
+    words: String,
+    memory_available_percent: f64,
+}
 
 /// What an agent said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,7 +44,7 @@ pub(super) async fn probe(address: SocketAddr, send: &str) -> Result<Answer, Str
             break;
         }
     }
-    parse(&printable(&line))
+    read(&printable(&line))
 }
 
 /// The first line, which is going to stand on terminals and in logs.
@@ -46,7 +54,20 @@ fn printable(answer: &[u8]) -> String {
     line.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Reads a line: words in any order, separated by spaces or commas; "# text" explains the words before it.
+/// Reads a line: an object of JSON with words in it, or the words alone.
+fn read(line: &str) -> Result<Answer, String> {
+    if !line.starts_with('{') {
+        return parse(line);
+    }
+    let figures = serde_json::from_str::<Figures>(line);
+    let figures = figures.map_err(|error| format!("the agent says JSON, and not that of `lb agent`: {error}"))?;
+    let mut answer = parse(&printable(figures.words.as_bytes()))?;
+    // A percentage.
+    answer.agent.memory = Some(figures.memory_available_percent.round().clamp(0.0, 100.0) as u16);
+    Ok(answer)
+}
+
+/// Reads words: in any order, separated by spaces or commas; "# text" explains the words before it.
 fn parse(line: &str) -> Result<Answer, String> {
     let (words, reason) = line.split_once('#').map_or((line, None), |(words, reason)| (words, Some(reason.trim())));
     let mut answer = Answer::default();
@@ -94,6 +115,19 @@ mod tests {
             assert_eq!(printable(answer.as_bytes()), expected, "{answer:?}");
         }
         assert_eq!(printable(b"up \xff"), "up \u{fffd}");
+    }
+
+    #[test]
+    fn figures_come_with_words() {
+        let said =
+            r#"{"schema_version":1,"words":"up ready 40% # memory","memory_available_percent":11.6,"load":[1,2,3]}"#;
+        let answer = read(said).unwrap();
+        assert_eq!((answer.agent.percent, answer.agent.memory), (Some(40), Some(12)));
+        assert_eq!(answer.agent.words, "up ready 40% # memory");
+        for wrong in ["{", "{}", r#"{"words":"fine","memory_available_percent":1}"#] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(read("up").unwrap().agent.memory, None);
     }
 
     #[test]
