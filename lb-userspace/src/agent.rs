@@ -8,17 +8,20 @@ mod report;
 mod server;
 mod source;
 
-use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 pub use curve::{Band, Curve, Measures, Steady};
 pub use report::{Report, Standing};
 pub use source::{Cgroup, Memory, Pressure, Pressures, Reading, Sources};
 use tokio::{net::TcpListener, sync::watch, time};
 
-use crate::notify;
+use crate::{config::DEFAULT_AGENT_PORT, notify};
 
-/// Where askers come, when nobody says otherwise.
-pub const DEFAULT_LISTEN: &str = "0.0.0.0:9634";
 /// A report that is older than so many intervals is none: nobody measures any more.
 const STALE: u32 = 3;
 
@@ -46,8 +49,8 @@ pub enum Error {
 /// What an agent measures, how it judges that, and whom it tells.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where askers come.
-    pub listen: SocketAddr,
+    /// Where askers come; at every address of the machine and [`DEFAULT_AGENT_PORT`], when absent.
+    pub listen: Option<SocketAddr>,
     /// Where the figures are.
     pub sources: Sources,
     /// What they mean.
@@ -70,9 +73,7 @@ pub fn once(sources: &Sources, curve: &Curve) -> Result<Report, Error> {
 /// When it cannot begin: its address is taken, or the kernel does not say how it is.
 pub async fn serve(settings: Settings) -> Result<(), Error> {
     let Settings { listen, sources, curve, interval } = settings;
-    let refused = |source| Error::Listen { address: listen, source };
-    let listener = TcpListener::bind(listen).await.map_err(refused)?;
-    let address = listener.local_addr().map_err(refused)?;
+    let (listener, address) = bind(listen).await?;
     let mut steady = Steady::default();
     let first = Report::new(sources.read()?, &curve, &mut steady);
     tracing::info!("answers on {address}: {first}");
@@ -83,6 +84,20 @@ pub async fn serve(settings: Settings) -> Result<(), Error> {
         () = server::answer(listener, last, interval * STALE) => {}
     }
     Ok(())
+}
+
+/// Takes the address. That of any IPv6 address takes IPv4 as well; a machine without IPv6 has none.
+async fn bind(listen: Option<SocketAddr>) -> Result<(TcpListener, SocketAddr), Error> {
+    let any: [IpAddr; 2] = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
+    let [first, second] = any.map(|ip| listen.unwrap_or(SocketAddr::new(ip, DEFAULT_AGENT_PORT)));
+    let listener = match TcpListener::bind(first).await {
+        Err(error) if first != second && error.kind() != io::ErrorKind::AddrInUse => TcpListener::bind(second).await,
+        result => result,
+    };
+    let refused = |source| Error::Listen { address: second, source };
+    let listener = listener.map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+    Ok((listener, address))
 }
 
 async fn measure(
@@ -108,5 +123,18 @@ async fn measure(
             }
             Err(error) => tracing::error!("{error}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_named_with_what_to_do() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let error = bind(Some(address)).await.unwrap_err().to_string();
+        assert!(error.starts_with(&format!("cannot listen on {address}: ")) && error.contains("--listen"), "{error}");
     }
 }

@@ -33,7 +33,7 @@ impl Agent {
             command.args(["--pressure-begin", "100", "--pressure-red", "101"]);
             command.args(["--load-begin", "1000", "--load-red", "2000"]);
         })?;
-        let address = node.address(Family::V4, PORT);
+        let address = node.address(Family::V6, PORT);
         eventually(&format!("lb agent in {}", node.name()), Duration::from_secs(10), || {
             if let Some(status) = process.exited()? {
                 bail!("lb agent in {} ended with {status}: {}", node.name(), process.log());
@@ -46,7 +46,8 @@ impl Agent {
     /// What it says as JSON to a node that asks.
     pub fn json(&self, from: &Node) -> Result<serde_json::Value> {
         let mut curl = from.command("curl");
-        curl.args(["--silent", "--show-error", "--fail", "--max-time", "5"]).arg(format!("http://{}/", self.address));
+        curl.args(["--silent", "--show-error", "--fail", "--globoff", "--max-time", "5"])
+            .arg(format!("http://{}/", self.address));
         Ok(run(&mut curl, "")?.parse()?)
     }
 }

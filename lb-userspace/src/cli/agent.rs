@@ -7,16 +7,16 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{error::Usage, output::Output, run};
-use crate::agent::{self, Band, Curve, DEFAULT_LISTEN, Settings, Sources};
+use crate::agent::{self, Band, Curve, Settings, Sources};
 
 const SHORTEST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
 pub(super) struct Agent {
-    /// Where it is asked.
-    #[arg(long, value_name = "IP:PORT", default_value = DEFAULT_LISTEN)]
-    listen: SocketAddr,
+    /// Where it is asked [default: port 9634 of every address].
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Option<SocketAddr>,
     /// The memory cgroup that the site runs in, e.g. /sys/fs/cgroup/system.slice/nginx.service; its limit, and those of the
     /// cgroups around it, count beside the machine's memory [default: that of the container].
     #[arg(long, value_name = "DIR")]
