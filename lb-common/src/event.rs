@@ -7,7 +7,8 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     flow::{self, FlowWord, State, Ticks},
-    layout::{Backend, Path, Service, backend_flags, forward},
+    handshake,
+    layout::{Backend, NatSlot, Path, Service, backend_flags, forward},
     nat,
     parse::Flags,
     room, schedule,
@@ -51,6 +52,11 @@ impl Event {
 #[inline(always)]
 pub fn choose<T: Tables>(tables: &T, event: &Event) -> Result<u32, DropReason> {
     let service = tables.service(event.service).ok_or(DropReason::Internal)?;
+    if event.avoid != schedule::NOBODY
+        && let Some(counters) = tables.counters(event.avoid)
+    {
+        tables.count(&counters.repeated, 1);
+    }
     let index = schedule::backend(tables, event.service, service, event.address, event.port, event.avoid)?;
     if room::is_limited(service) { room::take(tables, event.service, index, event.avoid) } else { Ok(index) }
 }
@@ -139,8 +145,17 @@ pub fn advance<T: Tables>(tables: &T, event: &Event) -> bool {
         return false;
     }
     let next = flow.after_client(Flags(event.flags), now);
-    if tables.compare_exchange(&slot.word, flow.0, next.0) == flow.0 && closes(service, flow, next) {
-        closed(tables, service, flow.backend());
+    if tables.compare_exchange(&slot.word, flow.0, next.0) == flow.0 {
+        let may_abort = matches!(flow.state(), State::Answered | State::Established | State::BackendClosed);
+        if may_abort
+            && Flags(event.flags).rst()
+            && let Some(counters) = tables.counters(flow.backend())
+        {
+            tables.count(&counters.aborted, 1);
+        }
+        if closes(service, flow, next) {
+            closed(tables, service, flow.backend());
+        }
     }
     true
 }
@@ -153,9 +168,12 @@ pub fn answer<T: Tables>(tables: &T, slot: u32, family: u8, flags: Flags) -> boo
     let now = Ticks::from_ns(tables.now_ns());
     let word = FlowWord(tables.load(&slot.word));
     let next = word.after_backend(flags, now);
-    tables.compare_exchange(&slot.word, word.0, next.0);
     if next.state() == word.state() {
+        tables.compare_exchange(&slot.word, word.0, next.0);
         return true;
+    }
+    if tables.compare_exchange(&slot.word, word.0, next.0) == word.0 {
+        see(tables, slot, word, next, flags);
     }
     let (address, port, service) = nat::client(tables, slot);
     let key = flow::Key::new(tables.config(), family, address, port, service);
@@ -172,6 +190,24 @@ pub fn answer<T: Tables>(tables: &T, slot: u32, family: u8, flags: Flags) -> boo
         closed(tables, service, flow.backend());
     }
     true
+}
+
+/// Counts what a backend's answer tells of it: how long its SYN-ACK took, that it refuses, that it resets.
+#[inline(always)]
+fn see<T: Tables>(tables: &T, slot: &NatSlot, before: FlowWord, after: FlowWord, flags: Flags) {
+    let Some(counters) = tables.counters(before.backend()) else { return };
+    match before.state() {
+        State::Opening if flags.rst() => tables.count(&counters.refused, 1),
+        State::Opening if after.state() == State::Answered => {
+            let took = tables.clock_ns().wrapping_sub(tables.load(&slot.opened));
+            tables.count(&counters.handshake_ns, took);
+            if let Some(bucket) = counters.handshakes.get(handshake::bucket(took)) {
+                tables.count(bucket, 1);
+            }
+        }
+        State::Answered | State::Established | State::ClientClosed if flags.rst() => tables.count(&counters.reset, 1),
+        _ => {}
+    }
 }
 
 /// Whether replies come back through here.

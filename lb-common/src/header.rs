@@ -44,6 +44,8 @@ unsafe impl Header for VlanTag {}
 unsafe impl Header for Byte {}
 // SAFETY: a byte array.
 unsafe impl Header for Word {}
+// SAFETY: bytes and a byte array, repr(C).
+unsafe impl Header for StatusLine {}
 
 // Headers of ours are aligned by two: a copy of one may come to lie on the stack, where the verifier takes no misaligned
 // access ("misaligned stack access").
@@ -84,6 +86,18 @@ impl Word {
     pub const fn get(self) -> u32 {
         u32::from_be_bytes(self.0)
     }
+}
+
+/// The start of an HTTP/1.x response: "HTTP/1.1 2".
+#[repr(C, align(2))]
+#[derive(Clone, Copy, Debug)]
+pub struct StatusLine {
+    /// "HTTP/1.1".
+    pub version: [u8; 8],
+    /// A space.
+    pub space: u8,
+    /// The first digit of the status.
+    pub class: u8,
 }
 
 /// An ICMP or ICMPv6 header (RFC 792, RFC 4443).

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Version of this layout, kept in the map `META`.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Bytes for a name, the terminating zero included.
 pub const NAME_SIZE: usize = 64;
@@ -221,8 +221,8 @@ pub struct NatSlot {
     pub port_service: AtomicU64,
     /// Where packets to the client leave: [`Path`] in two words.
     pub path: [AtomicU64; 2],
-    /// Zero.
-    pub unused: AtomicU64,
+    /// When the client's first SYN came, in nanoseconds; zero in a UDP flow.
+    pub opened: AtomicU64,
     /// [`crate::time_wait::Mark`] of a flow that the backend closed first.
     pub left: AtomicU64,
 }
@@ -249,7 +249,8 @@ pub mod features {
     pub const REDIRECT_BACK: u32 = 2;
 }
 
-/// What one CPU did for one backend.
+/// What one CPU did for one backend, and saw of it. What packets of established flows count is in the first cache line, and so
+/// are the commonest responses.
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
 pub struct BackendCounters {
@@ -263,9 +264,29 @@ pub struct BackendCounters {
     pub bytes_out: AtomicU64,
     /// Flows scheduled.
     pub connections: AtomicU64,
+    /// HTTP responses by class, from 1xx.
+    pub responses: [AtomicU64; 5],
+    /// SYNs that came again while it had not answered.
+    pub repeated: AtomicU64,
+    /// RSTs in answer to a SYN.
+    pub refused: AtomicU64,
+    /// Its RSTs in established flows.
+    pub reset: AtomicU64,
+    /// RSTs of clients in established flows.
+    pub aborted: AtomicU64,
+    /// Nanoseconds from SYN to SYN-ACK, summed up.
+    pub handshake_ns: AtomicU64,
     /// Zero.
-    pub unused: [AtomicU64; 3],
+    pub unused: AtomicU64,
+    /// How often that took how long.
+    pub handshakes: [AtomicU64; HANDSHAKE_BUCKETS],
 }
+
+/// Words of [`BackendCounters`].
+pub const BACKEND_COUNTERS: usize = size_of::<BackendCounters>() / 8;
+
+/// Buckets of [`BackendCounters::handshakes`].
+pub const HANDSHAKE_BUCKETS: usize = 16;
 
 /// What one CPU remembers of one service.
 #[repr(C, align(64))]
@@ -284,9 +305,7 @@ pub struct ServiceInfo {
     /// Terminated by a zero.
     pub name: [u8; NAME_SIZE],
     /// The sums of removed backends, in the order of [`BackendCounters`].
-    pub retired: [u64; 5],
-    /// Zero.
-    pub unused: [u64; 3],
+    pub retired: [u64; BACKEND_COUNTERS],
 }
 
 /// For people: the name of a backend.

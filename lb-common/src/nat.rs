@@ -167,21 +167,36 @@ fn open_dnat<T: Tables>(
     let config = tables.config();
     let word = FlowWord::new(fresh.backend(), client.port, fresh.state(), fresh.seen());
     let row = row(config, client.address, client.port, backend.nat_base);
-    let mut taken = false;
+    let mut best = u64::MAX;
     for step in 0..ROW {
-        let slot = tables.nat_slot(index(config, row, step)).ok_or(DropReason::Internal)?;
-        let old = FlowWord(tables.load(&slot.word));
-        let (address, port, _) = self::client(tables, slot);
-        let same = (address, port) == (client.address, client.port) && old.port() == client.port;
-        // The backend could not tell two flows of a client's port apart.
-        if same && old.is_live(fresh.seen(), config) && old.state() != State::Closed && leads_to(tables, old, backend) {
-            return Err(DropReason::NatPortsExhausted);
-        }
-        if !taken && old.is_free(fresh.seen(), config) && claim(tables, slot, client, old, word) {
-            taken = true;
-        }
+        best = best.min(u64::from(tables.nat_rank(index(config, row, step), client, fresh)) << 32 | u64::from(step));
     }
-    if taken { Ok(word) } else { Err(DropReason::NatPortsExhausted) }
+    let slot = tables.nat_slot(index(config, row, best as u32 & (ROW - 1))).ok_or(DropReason::Internal)?;
+    let old = FlowWord(tables.load(&slot.word));
+    let may_go = matches!((best >> 32) as u32, OWN | FREE);
+    if may_go && claim(tables, slot, client, old, word) { Ok(word) } else { Err(DropReason::NatPortsExhausted) }
+}
+
+/// Ranks of a slot for a DNAT flow, the best first. What holds the client's port with the backend for another service decides.
+const CONFLICT: u32 = 0;
+/// What there was between the two before: its replies would be found here.
+const OWN: u32 = 1;
+const FREE: u32 = 2;
+const TAKEN: u32 = 3;
+
+/// How well a slot suits a client's `fresh` DNAT flow.
+#[inline(always)]
+pub fn rank<T: Tables>(tables: &T, slot: u32, client: &Event, fresh: FlowWord) -> u32 {
+    let config = tables.config();
+    let (Some(slot), Some(backend)) = (tables.nat_slot(slot), tables.backend(fresh.backend())) else { return TAKEN };
+    let old = FlowWord(tables.load(&slot.word));
+    let (address, port, service) = self::client(tables, slot);
+    if (address, port) == (client.address, client.port) && old.port() == client.port && leads_to(tables, old, backend) {
+        // The backend could not tell two flows of a client's port apart.
+        let is_over = !old.is_live(fresh.seen(), config) || old.state() == State::Closed;
+        return if is_over || service == client.service { OWN } else { CONFLICT };
+    }
+    if old.is_free(fresh.seen(), config) { FREE } else { TAKEN }
 }
 
 /// Whether a flow's backend is at the same address and port as another.
@@ -208,6 +223,7 @@ fn claim<T: Tables>(tables: &T, slot: &NatSlot, client: &Event, old: FlowWord, w
     let port_service = u64::from(client.service << 16 | u32::from(client.port.raw()));
     tables.store(&slot.port_service, port_service);
     set(tables, &slot.path, client.path);
+    tables.store(&slot.opened, if word.state() == State::Opening { tables.clock_ns() } else { 0 });
     tables.store(&slot.left, Mark::NONE.0);
     tables.store(&slot.word, word.0);
     true

@@ -9,8 +9,8 @@ use crate::{
     encap,
     event::{Event, is_nat},
     flow::{self, FlowWord, State, Ticks},
-    icmp,
-    ip::{Ip, UDP},
+    http, icmp,
+    ip::{Ip, TCP, UDP},
     layout::{Backend, Service, backend_flags, forward},
     nat,
     packet::Packet,
@@ -269,13 +269,22 @@ fn from_backend<R: Road, I: Ip, P: Stages, T: Tables>(
         // The client's next SYN goes to another backend.
         let refuses = datagram.flags.rst() && reply.word.state() == State::Opening;
         if refuses && schedule::has_choice(reply.service(tables).ok_or(DropReason::Internal)?) {
+            let counters = tables.counters(reply.word.backend()).ok_or(DropReason::Internal)?;
+            tables.count(&counters.refused, 1);
             return Err(DropReason::Refused);
         }
         if !tables.answer(reply.index, I::FAMILY, datagram.flags) {
             return Err(DropReason::Superseded);
         }
     }
-    tables.count_out(reply.word.backend(), datagram.bytes()).ok_or(DropReason::Internal)?;
+    let counters = tables.count_out(reply.word.backend(), datagram.bytes()).ok_or(DropReason::Internal)?;
+    if datagram.protocol == TCP {
+        let (l4, length) = (datagram.l4, datagram.length);
+        let class = if R::RARE { packet.response(l4, length) } else { http::class(packet, l4, length) };
+        if let Some(responses) = class.and_then(|class| counters.responses.get(class)) {
+            tables.count(responses, 1);
+        }
+    }
     if R::RARE && datagram.flags.syn() {
         clamp(packet, datagram, reply.backend, 0);
     }

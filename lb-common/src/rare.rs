@@ -9,7 +9,7 @@ use network_types::{
 };
 
 use crate::{
-    fragment, icmp,
+    fragment, http, icmp,
     ip::{Fragment, Ip, TCP, UDP},
     mss,
     packet::Packet,
@@ -48,6 +48,11 @@ pub trait Stages: Packet {
     /// [`time_wait::mark`]; none of a segment cut short.
     fn mark(&self, l4: usize, length: u16) -> Mark {
         time_wait::mark(self, l4, length).unwrap_or(Mark::NONE)
+    }
+
+    /// [`http::class`].
+    fn response(&self, l4: usize, length: u16) -> Option<usize> {
+        http::class(self, l4, length)
     }
 
     /// [`message`].

@@ -50,6 +50,8 @@ pub trait Tables: Sized {
     fn learn_mtu(&self, backend: u32, mtu: u16);
     /// Monotonic time in nanoseconds, to a few milliseconds.
     fn now_ns(&self) -> u64;
+    /// The same as exactly as the clock has it, which costs more.
+    fn clock_ns(&self) -> u64;
     /// What a word holds. Read once, and in the order of the program.
     fn load(&self, word: &AtomicU64) -> u64;
     /// Sets a word, at once and in the order of the program.
@@ -81,6 +83,12 @@ pub trait Tables: Sized {
     #[inline(always)]
     fn nat_missed(&self, slot: u32, client: &Event, fresh: FlowWord, urgent: bool) -> u32 {
         nat::missed(self, slot, client, fresh, urgent)
+    }
+
+    /// [`nat::rank`].
+    #[inline(always)]
+    fn nat_rank(&self, slot: u32, client: &Event, fresh: FlowWord) -> u32 {
+        nat::rank(self, slot, client, fresh)
     }
 
     /// [`room::find`].
@@ -122,12 +130,12 @@ pub trait Tables: Sized {
         Some(())
     }
 
-    /// Counts a packet from a backend to a client.
+    /// Counts a packet from a backend to a client; the counters, for what else there is to count.
     #[inline(always)]
-    fn count_out(&self, backend: u32, bytes: u64) -> Option<()> {
+    fn count_out(&self, backend: u32, bytes: u64) -> Option<&BackendCounters> {
         let counters = self.counters(backend)?;
         self.count(&counters.packets_out, 1);
         self.count(&counters.bytes_out, bytes);
-        Some(())
+        Some(counters)
     }
 }

@@ -97,3 +97,11 @@ pub(crate) extern "C" fn nat_missed(slot: u32, client: *const Event, fresh: u64,
     let Some(client) = (unsafe { client.as_ref() }) else { return u32::MAX.into() };
     nat::missed(&Maps, slot, client, FlowWord(fresh), urgent != 0).into()
 }
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn nat_rank(slot: u32, client: *const Event, fresh: u64) -> u64 {
+    // SAFETY: as above.
+    let Some(client) = (unsafe { client.as_ref() }) else { return u32::MAX.into() };
+    nat::rank(&Maps, slot, client, FlowWord(fresh)).into()
+}

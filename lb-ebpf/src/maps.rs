@@ -8,7 +8,7 @@ use core::sync::atomic::AtomicU64;
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, xdp_action},
-    helpers::{bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns},
+    helpers::{bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
     macros::map,
     maps::{Array, DevMapHash, ProgramArray},
     programs::XdpContext,
@@ -201,6 +201,12 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn clock_ns(&self) -> u64 {
+        // SAFETY: a helper without arguments.
+        unsafe { bpf_ktime_get_ns() }
+    }
+
+    #[inline(always)]
     fn load(&self, word: &AtomicU64) -> u64 {
         atomic::load(word)
     }
@@ -235,6 +241,12 @@ impl Tables for Maps {
         event::nat_missed(slot, client, fresh.0, urgent.into()) as u32
     }
 
+    #[inline(always)]
+    fn nat_rank(&self, slot: u32, client: &Event, fresh: FlowWord) -> u32 {
+        event::nat_rank(slot, client, fresh.0) as u32
+    }
+
+    #[inline(always)]
     fn find_room(&self, service: u32, avoid: u32) -> Result<u32, DropReason> {
         event::decode_index(event::flow_room(service, avoid))
     }

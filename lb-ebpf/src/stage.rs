@@ -5,6 +5,7 @@
 
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use lb_common::{
+    http,
     ip::Ip,
     mss,
     rare::{self, Stages},
@@ -14,7 +15,7 @@ use lb_common::{
 };
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
-use crate::{frame::XdpFrame, maps::Maps};
+use crate::{frame::XdpFrame, maps::Maps, opaque};
 
 /// Headers end before it; a bound for the verifier.
 const L4_MASK: u32 = 0x7ff;
@@ -28,6 +29,12 @@ impl<const ROUGH: bool> Stages for XdpFrame<'_, ROUGH> {
     #[inline(always)]
     fn mark(&self, l4: usize, length: u16) -> Mark {
         Mark(segment_mark(self.ctx.ctx, l4 as u32, length.into()))
+    }
+
+    #[inline(always)]
+    fn response(&self, l4: usize, length: u16) -> Option<usize> {
+        // The compiler sees what the function can return, and would leave out the check that the verifier needs.
+        opaque::opaque(response_class(self.ctx.ctx, l4 as u32, length.into()) as usize).checked_sub(1)
     }
 
     #[inline(always)]
@@ -113,4 +120,13 @@ extern "C" fn clamp_mss(ctx: *mut xdp_md, l4: u32, most: u32) -> u64 {
 extern "C" fn segment_mark(ctx: *mut xdp_md, l4: u32, length: u32) -> u64 {
     let ctx = XdpContext::new(ctx);
     time_wait::mark(&XdpFrame::<true>::new(&ctx), (l4 & L4_MASK) as usize, length as u16).unwrap_or(Mark::NONE).0
+}
+
+/// One more than the class, or none as zero.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn response_class(ctx: *mut xdp_md, l4: u32, length: u32) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    let class = http::class(&XdpFrame::<true>::new(&ctx), (l4 & L4_MASK) as usize, length as u16);
+    class.map_or(0, |class| class as u64 + 1)
 }

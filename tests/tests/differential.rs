@@ -178,16 +178,26 @@ fn same_tables(host: &HostTables, kernel: &HostTables) -> Result<()> {
     }
     for (index, (host, kernel)) in host.counters.iter().zip(&kernel.counters).enumerate() {
         let words = |counters: &lb_common::layout::BackendCounters| {
-            [
-                &counters.packets_in,
-                &counters.bytes_in,
-                &counters.packets_out,
-                &counters.bytes_out,
-                &counters.connections,
-            ]
-            .map(|word| word.load(Relaxed))
+            let lb_common::layout::BackendCounters { packets_in, bytes_in, packets_out, bytes_out, .. } = counters;
+            let lb_common::layout::BackendCounters { connections, repeated, refused, reset, aborted, .. } = counters;
+            let words = [packets_in, bytes_in, packets_out, bytes_out, connections, repeated, refused, reset, aborted];
+            // How long a handshake took depends on the clock.
+            let answered = counters.handshakes.iter().map(|word| word.load(Relaxed)).sum();
+            let responses = counters.responses.iter().map(|word| word.load(Relaxed));
+            words.map(|word| word.load(Relaxed)).into_iter().chain(responses).chain([answered]).collect::<Vec<u64>>()
         };
         ensure!(words(host) == words(kernel), "backend {index}: {host:?} on the host, {kernel:?} in the kernel");
+    }
+    let seen = |what: fn(&lb_common::layout::BackendCounters) -> u64| host.counters.iter().map(what).sum::<u64>();
+    for (what, count) in [
+        ("SYNs came again", seen(|counters| counters.repeated.load(Relaxed))),
+        ("SYNs were refused", seen(|counters| counters.refused.load(Relaxed))),
+        ("flows were reset", seen(|counters| counters.reset.load(Relaxed))),
+        ("flows were aborted", seen(|counters| counters.aborted.load(Relaxed))),
+        ("SYNs were answered", seen(|counters| counters.handshakes.iter().map(|word| word.load(Relaxed)).sum())),
+        ("responses were errors", seen(|counters| counters.responses[4].load(Relaxed))),
+    ] {
+        ensure!(count > 10, "only {count} {what}");
     }
     let states = |tables: &HostTables| {
         tables.nat.iter().filter(|slot| FlowWord(slot.word.load(Relaxed)).state() != State::Free).count()
@@ -324,6 +334,11 @@ impl Source {
         };
         let mut payload = vec![0; if random.u8(..) < 40 { random.usize(500..1_400) } else { random.usize(..64) }];
         random.fill(&mut payload);
+        if random.u8(..) < 100 {
+            let line = [&b"HTTP/1.1 200 OK"[..], b"HTTP/1.0 503 Service Unavailable", b"HTTP/1.1 0", b"HTTP/1.1"];
+            let line = line[random.usize(..line.len())];
+            payload.splice(..line.len().min(payload.len()), line.iter().copied());
+        }
         let frame = TcpFrame {
             source,
             destination,

@@ -248,6 +248,10 @@ impl Tables for HostTables {
         self.now_ns
     }
 
+    fn clock_ns(&self) -> u64 {
+        self.now_ns
+    }
+
     fn load(&self, word: &AtomicU64) -> u64 {
         word.load(Ordering::SeqCst)
     }

@@ -11,6 +11,7 @@ mod modes;
 mod ports;
 mod rare;
 mod room;
+mod sight;
 
 use super::*;
 use crate::{

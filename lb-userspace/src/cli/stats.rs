@@ -66,12 +66,64 @@ fn sum_table(document: &StatsDocument, output: Output) -> String {
         }
     }
     let mut text = format!("{}\n\n", table.trim_fmt());
+    if document.services.iter().any(|service| service.seen.syn_retransmissions.is_some()) {
+        let _ = writeln!(text, "{}\n", seen_table(document, output));
+    }
     let (flows, nat) = (document.flows, document.nat_ports);
     let _ = writeln!(text, "flows: {} of {}, NAT ports: {} of {}", flows.used, flows.capacity, nat.used, nat.capacity);
     for (reason, packets) in document.drops.iter().filter(|(_, packets)| **packets > 0) {
         let _ = writeln!(text, "dropped, {}: {packets} packets", reason.replace('_', " "));
     }
     text
+}
+
+/// What packets tell of the backends: a dash where they do not come by here.
+fn seen_table(document: &StatsDocument, output: Output) -> String {
+    let header = [
+        "SERVICE",
+        "BACKEND",
+        "HANDSHAKES",
+        "MEDIAN",
+        "P99",
+        "SYN AGAIN",
+        "REFUSED",
+        "RESET",
+        "ABORTED",
+        "2XX",
+        "3XX",
+        "4XX",
+        "5XX",
+    ];
+    let mut table = output.table(&header, &[2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    let dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+    let number = |value: Option<u64>| dash(value.map(|value| value.to_string()));
+    let below = |seconds: f64| format!("<{:.1?}", Duration::from_secs_f64(seconds));
+    let row = |service: &str, backend: &str, seen: &document::Seen| {
+        let handshakes = seen.handshakes.as_ref();
+        let class = |class: &str| number(seen.responses.as_ref().and_then(|classes| classes.get(class).copied()));
+        vec![
+            service.to_owned(),
+            backend.to_owned(),
+            number(handshakes.map(|handshakes| handshakes.count)),
+            dash(handshakes.and_then(|handshakes| handshakes.median).map(below)),
+            dash(handshakes.and_then(|handshakes| handshakes.p99).map(below)),
+            number(seen.syn_retransmissions),
+            number(seen.refused),
+            number(seen.reset_by_backend),
+            number(seen.reset_by_client),
+            class("2xx"),
+            class("3xx"),
+            class("4xx"),
+            class("5xx"),
+        ]
+    };
+    for service in document.services.iter().filter(|service| service.seen.syn_retransmissions.is_some()) {
+        table.add_row(row(&service.name, "", &service.seen));
+        for backend in &service.backends {
+            table.add_row(row("", &backend.name, &backend.seen));
+        }
+    }
+    table.trim_fmt()
 }
 
 fn rate_table(document: &RatesDocument, output: Output) -> String {

@@ -31,8 +31,8 @@ pub(super) fn tables(maps: &Maps, cpu: u32) -> HostTables {
         copy(&maps.flows, index, set.ways.iter_mut().flat_map(|way| [&mut way.tag, &mut way.word]));
     }
     for (slot, index) in tables.nat.iter_mut().zip(0..) {
-        let NatSlot { word, client: [a, b], port_service, path: [c, d], unused, left } = slot;
-        copy::<NatSlot>(&maps.nat, index, [word, a, b, port_service, c, d, unused, left]);
+        let NatSlot { word, client: [a, b], port_service, path: [c, d], opened, left } = slot;
+        copy::<NatSlot>(&maps.nat, index, [word, a, b, port_service, c, d, opened, left]);
     }
     for (slot, index) in tables.fragments.iter_mut().zip(0..) {
         let FragmentSlot { tag, note } = slot;
@@ -45,8 +45,11 @@ pub(super) fn tables(maps: &Maps, cpu: u32) -> HostTables {
         *limits.get_mut() = maps.limits.read(index);
     }
     for (counters, index) in tables.counters.iter_mut().zip(cpu * config.backends..) {
-        let BackendCounters { packets_in, bytes_in, packets_out, bytes_out, connections, .. } = counters;
-        copy(&maps.counters, index, [packets_in, bytes_in, packets_out, bytes_out, connections]);
+        let BackendCounters { packets_in, bytes_in, packets_out, bytes_out, connections, responses, .. } = counters;
+        let common = [packets_in, bytes_in, packets_out, bytes_out, connections].into_iter().chain(responses);
+        let BackendCounters { repeated, refused, reset, aborted, handshake_ns, unused, handshakes, .. } = counters;
+        let rare = [repeated, refused, reset, aborted, handshake_ns, unused].into_iter().chain(handshakes);
+        copy(&maps.counters, index, common.chain(rare));
     }
     for (state, index) in tables.states.iter_mut().zip(cpu * services..) {
         let ServiceState { cursor, .. } = state;

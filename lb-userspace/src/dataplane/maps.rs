@@ -9,8 +9,8 @@ use aya::maps::MapData;
 use lb_common::{
     flow::FlowWord,
     layout::{
-        self, Backend, BackendCounters, BackendInfo, Config, FlowSet, FragmentSlot, NatSlot, Ring, Service,
-        ServiceInfo, ServiceState, VERSION, backend_flags,
+        self, BACKEND_COUNTERS, Backend, BackendCounters, BackendInfo, Config, FlowSet, FragmentSlot, NatSlot, Ring,
+        Service, ServiceInfo, ServiceState, VERSION, backend_flags,
     },
 };
 use rustix::time::{ClockId, clock_gettime};
@@ -182,8 +182,8 @@ impl Maps {
             Op::SetService { slot, value, name } => {
                 let before = self.service_info.read(*slot);
                 let fresh = self.services.read(*slot).protocol == 0;
-                let retired = if fresh { [0; 5] } else { before.retired };
-                let info = ServiceInfo { name: address::name_bytes(name), retired, ..zero() };
+                let retired = if fresh { [0; BACKEND_COUNTERS] } else { before.retired };
+                let info = ServiceInfo { name: address::name_bytes(name), retired };
                 let value = Service { reach: value.reach.max(self.services.read(*slot).reach), ..*value };
                 usize::from(self.service_info.write(*slot, &info) | self.services.write(*slot, &value))
             }
@@ -208,8 +208,8 @@ impl Maps {
     }
 
     /// A backend's counters over all CPUs, in the order of [`BackendCounters`].
-    pub(super) fn counters(&self, index: u32) -> [u64; 5] {
-        let mut sums = [0; 5];
+    pub(super) fn counters(&self, index: u32) -> [u64; BACKEND_COUNTERS] {
+        let mut sums = [0; BACKEND_COUNTERS];
         for cpu in 0..self.config.cpus {
             for (sum, word) in sums.iter_mut().zip(self.counters.row(cpu * self.config.backends + index)) {
                 *sum += word.load(Ordering::Relaxed);

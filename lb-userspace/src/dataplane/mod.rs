@@ -47,7 +47,7 @@ pub use self::{
     error::Error,
     explain::{Explanation, Outcome, explain},
     flows::{Flow, FlowState, Flows, Selection},
-    sight::{HANDSHAKE_BUCKETS, Sight},
+    sight::{BackendSight, HANDSHAKE_BUCKETS, Sight},
     snapshot::{BackendCounters, Counters, Drop as DropCount, ServiceCounters, Snapshot, Usage},
 };
 use self::{
@@ -342,6 +342,12 @@ impl Dataplane {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         snapshot::take(&self.maps)
+    }
+
+    /// What packets tell of each backend. Cheap: no look at any flow.
+    #[must_use]
+    pub fn sight(&self) -> Vec<BackendSight> {
+        sight::of(&self.maps)
     }
 
     /// Makes places that were given up free, once no packet under way and no flow refers to them.

@@ -1,22 +1,33 @@
 //! What the packets of a backend tell of it: how fast it answers a SYN, whether it refuses, what its HTTP responses are.
 
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    ops::{AddAssign, SubAssign},
+    time::Duration,
+};
+
+use lb_common::{handshake, layout::BACKEND_COUNTERS};
+
+use super::{address, maps::Maps};
+
 /// Buckets of the handshake histogram. Bucket `i` counts those that took less than `2^(16 + i)` ns (65.5 µs, 131 µs, …,
 /// 1.07 s), and not less than the bound before; the last counts all that took longer.
-pub const HANDSHAKE_BUCKETS: usize = 16;
+pub use lb_common::layout::HANDSHAKE_BUCKETS;
 
 /// Monotonic sums over all CPUs since the backend was added. With direct return only the client's packets are seen: then all
-/// but `begun` and `repeated` stay 0.
+/// but `begun`, `repeated` and `aborted` stay 0; over UDP all but `begun`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sight {
     /// Flows scheduled: for TCP, SYNs that it was the first to get.
     pub begun: u64,
-    /// SYNs that came again while it had not answered.
+    /// SYNs that came again while it had not accepted: whether it was silent, or its refusal was kept from the client.
     pub repeated: u64,
     /// RSTs in answer to a SYN.
     pub refused: u64,
-    /// RSTs of the backend in established flows.
+    /// RSTs of the backend in established flows that it had not closed.
     pub reset: u64,
-    /// RSTs of clients in established flows.
+    /// RSTs of clients in established flows that they had not closed.
     pub aborted: u64,
     /// From a client's SYN to the SYN-ACK, by [`HANDSHAKE_BUCKETS`].
     pub handshakes: [u64; HANDSHAKE_BUCKETS],
@@ -24,4 +35,138 @@ pub struct Sight {
     pub handshake_ns: u64,
     /// HTTP/1.x responses seen at the start of a segment, by class: 1xx, 2xx, 3xx, 4xx, 5xx.
     pub responses: [u64; 5],
+}
+
+/// What is seen of one backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendSight {
+    /// Its service.
+    pub service: String,
+    /// Its name.
+    pub backend: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What is seen of it.
+    pub sight: Sight,
+}
+
+/// What is seen of every backend in the maps.
+pub(super) fn of(maps: &Maps) -> Vec<BackendSight> {
+    let mut services = HashMap::new();
+    let backends = maps.backends().into_iter().map(|(index, backend)| BackendSight {
+        service: String::clone(
+            services
+                .entry(backend.service)
+                .or_insert_with(|| address::name(&maps.service_info.read(backend.service).name)),
+        ),
+        backend: address::name(&maps.backend_info.read(index).name),
+        address: address::of_backend(&backend),
+        sight: maps.counters(index).into(),
+    });
+    backends.collect()
+}
+
+/// From the words of [`lb_common::layout::BackendCounters`].
+impl From<[u64; BACKEND_COUNTERS]> for Sight {
+    fn from(words: [u64; BACKEND_COUNTERS]) -> Self {
+        let [_, _, _, _, begun, informational, success, redirection, client_error, server_error, rest @ ..] = words;
+        let responses = [informational, success, redirection, client_error, server_error];
+        let [repeated, refused, reset, aborted, handshake_ns, _, handshakes @ ..] = rest;
+        Self { begun, repeated, refused, reset, aborted, handshakes, handshake_ns, responses }
+    }
+}
+
+impl Sight {
+    /// The bounds of the buckets but for the last, which has none.
+    pub fn bounds() -> impl Iterator<Item = Duration> {
+        (0..HANDSHAKE_BUCKETS as u32 - 1).map(|bucket| Duration::from_nanos(1 << (handshake::FIRST_SHIFT + bucket)))
+    }
+
+    /// What the given part of all handshakes took less than; none where that is in the last bucket, or there was no
+    /// handshake.
+    #[must_use]
+    pub fn handshake_quantile(&self, part: f64) -> Option<Duration> {
+        let total: u64 = self.handshakes.iter().sum();
+        let mut below = 0;
+        let bound = Self::bounds().zip(self.handshakes).find(|(_, count)| {
+            below += count;
+            below as f64 >= part * total as f64
+        });
+        bound.filter(|_| total > 0).map(|(bound, _)| bound)
+    }
+
+    /// Combines each sum with the other's.
+    fn combine(&mut self, other: &Self, with: fn(&mut u64, u64)) {
+        let single =
+            |sight: &Self| [sight.begun, sight.repeated, sight.refused, sight.reset, sight.aborted, sight.handshake_ns];
+        let Self { begun, repeated, refused, reset, aborted, handshakes, handshake_ns, responses } = self;
+        let mine = [begun, repeated, refused, reset, aborted, handshake_ns].into_iter().chain(handshakes);
+        let others = single(other).into_iter().chain(other.handshakes).chain(other.responses);
+        mine.chain(responses).zip(others).for_each(|(mine, other)| with(mine, other));
+    }
+}
+
+impl AddAssign for Sight {
+    fn add_assign(&mut self, other: Self) {
+        self.combine(&other, |mine, other| *mine += other);
+    }
+}
+
+impl SubAssign for Sight {
+    fn sub_assign(&mut self, other: Self) {
+        self.combine(&other, |mine, other| *mine -= other);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words in the order of the packet path, each with its place as its value.
+    fn numbered() -> Sight {
+        std::array::from_fn::<u64, BACKEND_COUNTERS, _>(|place| place as u64).into()
+    }
+
+    #[test]
+    fn every_word_is_where_the_packet_path_puts_it() {
+        use std::mem::offset_of;
+
+        use lb_common::layout::BackendCounters as Words;
+        let place = |offset: usize| (offset / 8) as u64;
+        let sight = numbered();
+        assert_eq!(sight.begun, place(offset_of!(Words, connections)));
+        assert_eq!(sight.repeated, place(offset_of!(Words, repeated)));
+        assert_eq!(sight.refused, place(offset_of!(Words, refused)));
+        assert_eq!(sight.reset, place(offset_of!(Words, reset)));
+        assert_eq!(sight.aborted, place(offset_of!(Words, aborted)));
+        assert_eq!(sight.handshake_ns, place(offset_of!(Words, handshake_ns)));
+        assert_eq!(sight.handshakes[0], place(offset_of!(Words, handshakes)));
+        assert_eq!(sight.responses[0], place(offset_of!(Words, responses)));
+        assert_eq!(sight.handshakes[15] - sight.handshakes[0], 15);
+        assert_eq!(sight.responses[4] - sight.responses[0], 4);
+    }
+
+    #[test]
+    fn a_quantile_is_the_bound_of_the_bucket_where_it_lies() {
+        let sight = |counts: &[(usize, u64)]| {
+            let mut sight = Sight::default();
+            counts.iter().for_each(|&(bucket, count)| sight.handshakes[bucket] = count);
+            sight
+        };
+        let micros = |sight: Sight, part| sight.handshake_quantile(part).map(|bound| bound.as_micros());
+        assert_eq!(micros(sight(&[]), 0.5), None);
+        assert_eq!(micros(sight(&[(0, 1)]), 0.5), Some(65));
+        assert_eq!(micros(sight(&[(0, 98), (3, 2)]), 0.5), Some(65));
+        assert_eq!(micros(sight(&[(0, 98), (3, 2)]), 0.99), Some(524));
+        assert_eq!(micros(sight(&[(0, 98), (15, 2)]), 0.99), None);
+    }
+
+    #[test]
+    fn what_is_added_and_taken_away_again_leaves_what_was() {
+        let mut sum = numbered();
+        sum += numbered();
+        assert_eq!((sum.responses[2], sum.handshakes[3], sum.aborted), (14, 38, 26));
+        sum -= numbered();
+        assert_eq!(sum, numbered());
+    }
 }

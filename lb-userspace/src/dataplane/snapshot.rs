@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::atomic::Ordering};
 use lb_common::{
     event,
     flow::{FlowWord, Ticks},
-    layout::{Backend, Service, WAYS, algorithm, backend_flags, forward},
+    layout::{BACKEND_COUNTERS, Backend, Service, WAYS, algorithm, backend_flags, forward},
     verdict::DropReason,
 };
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     address,
     maps::{self, Maps},
+    sight::Sight,
 };
 use crate::plan::{Algorithm, Forward, Protocol};
 
@@ -73,8 +74,24 @@ pub struct ServiceCounters {
     pub forward: Forward,
     /// Since it was added, removed backends included.
     pub totals: Counters,
+    /// What packets tell of its backends, removed ones included.
+    pub sight: Sight,
     /// By name.
     pub backends: Vec<BackendCounters>,
+}
+
+impl ServiceCounters {
+    /// Whether SYNs and RSTs of its clients tell something.
+    #[must_use]
+    pub fn sees_handshakes(&self) -> bool {
+        self.protocol == Protocol::Tcp
+    }
+
+    /// Whether the answers of its backends come by here.
+    #[must_use]
+    pub fn sees_answers(&self) -> bool {
+        self.sees_handshakes() && self.forward.sees_replies()
+    }
 }
 
 /// What a backend was sent and sent back.
@@ -92,6 +109,8 @@ pub struct BackendCounters {
     pub nat_ports: u64,
     /// Since it was added.
     pub totals: Counters,
+    /// What packets tell of it.
+    pub sight: Sight,
 }
 
 /// Monotonic sums.
@@ -109,8 +128,9 @@ pub struct Counters {
     pub bytes_out: u64,
 }
 
-impl From<[u64; 5]> for Counters {
-    fn from([packets_in, bytes_in, packets_out, bytes_out, connections]: [u64; 5]) -> Self {
+/// From the words of [`lb_common::layout::BackendCounters`].
+impl From<[u64; BACKEND_COUNTERS]> for Counters {
+    fn from([packets_in, bytes_in, packets_out, bytes_out, connections, ..]: [u64; BACKEND_COUNTERS]) -> Self {
         Self { connections, packets_in, bytes_in, packets_out, bytes_out }
     }
 }
@@ -195,21 +215,28 @@ fn services(maps: &Maps, open: &[u64], ports: &[u64]) -> Vec<ServiceCounters> {
         .filter_map(|(slot, service)| Some((slot, service, address::protocol(service.protocol)?)))
         .map(|(slot, service, protocol)| {
             let info = maps.service_info.read(slot);
-            let mut totals = Counters::from(info.retired);
+            let (mut totals, mut sight) = (Counters::from(info.retired), Sight::from(info.retired));
             let mut backends: Vec<BackendCounters> = backends
                 .remove(&slot)
                 .unwrap_or_default()
                 .into_iter()
-                .map(|(index, backend)| BackendCounters {
-                    name: address::name(&maps.backend_info.read(index).name),
-                    address: address::of_backend(&backend),
-                    in_rotation: backend.flags & backend_flags::IN_ROTATION != 0,
-                    connections: open[index as usize],
-                    nat_ports: ports[index as usize],
-                    totals: maps.counters(index).into(),
+                .map(|(index, backend)| {
+                    let counters = maps.counters(index);
+                    BackendCounters {
+                        name: address::name(&maps.backend_info.read(index).name),
+                        address: address::of_backend(&backend),
+                        in_rotation: backend.flags & backend_flags::IN_ROTATION != 0,
+                        connections: open[index as usize],
+                        nat_ports: ports[index as usize],
+                        totals: counters.into(),
+                        sight: counters.into(),
+                    }
                 })
                 .collect();
-            backends.iter().for_each(|backend| totals += backend.totals);
+            for backend in &backends {
+                totals += backend.totals;
+                sight += backend.sight;
+            }
             backends.sort_by(|a, b| a.name.cmp(&b.name));
             ServiceCounters {
                 name: address::name(&info.name),
@@ -224,6 +251,7 @@ fn services(maps: &Maps, open: &[u64], ports: &[u64]) -> Vec<ServiceCounters> {
                     _ => Forward::Nat,
                 },
                 totals,
+                sight,
                 backends,
             }
         })

@@ -12,7 +12,7 @@ use prometheus_client::{
 use super::{Scrape, process::Process};
 use crate::{
     api::types::{AgentState, AgentStatus, BackendStatus, ServiceStatus},
-    dataplane::{Counters, ServiceCounters, XdpMode},
+    dataplane::{Counters, ServiceCounters, Sight, XdpMode},
     health::Health,
     model::{Admin, Passive, Verdict},
 };
@@ -80,6 +80,7 @@ impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let mut families = Families(encoder);
         traffic(&mut families, self)?;
+        sight(&mut families, self)?;
         rotation(&mut families, &self.overview.services, self)?;
         agents(&mut families, &self.overview.services)?;
         health(&mut families, self)?;
@@ -116,6 +117,54 @@ fn counted(scrape: &Scrape) -> Vec<(Labels, Counters)> {
         rows
     };
     scrape.snapshot.services.iter().flat_map(service).collect()
+}
+
+/// The same of what packets tell, for services whose packets tell it.
+fn seen(scrape: &Scrape, tells: fn(&ServiceCounters) -> bool) -> Vec<(Labels, Sight)> {
+    let service = |service: &ServiceCounters| {
+        let mut removed = service.sight;
+        let mut rows = Vec::new();
+        for backend in &service.backends {
+            removed -= backend.sight;
+            let labels = with(of(&service.name, &backend.name), "address", backend.address.to_string());
+            rows.push((labels, backend.sight));
+        }
+        if removed != Sight::default() {
+            rows.push((with(of(&service.name, REMOVED), "address", ""), removed));
+        }
+        rows
+    };
+    scrape.snapshot.services.iter().filter(|service| tells(service)).flat_map(service).collect()
+}
+
+/// What cannot be seen has no row: with direct return the packets of backends do not come by here.
+fn sight(families: &mut Families<'_>, scrape: &Scrape) -> Result<(), Error> {
+    let requests = seen(scrape, ServiceCounters::sees_handshakes);
+    let answers = seen(scrape, ServiceCounters::sees_answers);
+    let repeated = requests.iter().map(|(labels, sight)| (labels.clone(), sight.repeated));
+    let help = "SYNs that came again while the backend had not accepted: it was silent, or its refusal was kept from the client";
+    families.counter("lb_syn_retransmissions", None, help, repeated)?;
+    let refused = answers.iter().map(|(labels, sight)| (labels.clone(), sight.refused));
+    families.counter("lb_connections_refused", None, "RSTs in answer to a SYN", refused)?;
+    let by = |by: &'static str, rows: &[(Labels, Sight)], value: fn(&Sight) -> u64| -> Vec<(Labels, u64)> {
+        rows.iter().map(|(labels, sight)| (with(labels.clone(), "by", by), value(sight))).collect()
+    };
+    let resets = by("backend", &answers, |sight| sight.reset).into_iter();
+    let resets = resets.chain(by("client", &requests, |sight| sight.aborted));
+    let help = "Established connections that were reset by whoever had not closed them";
+    families.counter("lb_connections_reset", None, help, resets)?;
+    let responses = answers.iter().flat_map(|(labels, sight)| {
+        let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().zip(sight.responses);
+        classes.map(|(class, count)| (with(labels.clone(), "class", class), count))
+    });
+    let help = "HTTP/1.x responses seen at the start of a segment, by class; nothing of what is encrypted";
+    families.counter("lb_http_responses", None, help, responses.collect::<Vec<_>>())?;
+    let handshakes = answers.iter().map(|(labels, sight)| {
+        let bounds = Sight::bounds().map(|bound| bound.as_secs_f64()).chain([f64::MAX]);
+        let (sum, buckets) = (sight.handshake_ns as f64 / 1e9, bounds.zip(sight.handshakes).collect());
+        (labels.clone(), sum, sight.handshakes.iter().sum(), buckets)
+    });
+    families.histogram("lb_handshake", "From a client's SYN to the backend's SYN-ACK", handshakes)
 }
 
 fn traffic(families: &mut Families<'_>, scrape: &Scrape) -> Result<(), Error> {

@@ -8,7 +8,7 @@ use std::{
 use super::*;
 use crate::{
     alarm::{Kind, Severity},
-    dataplane::{BackendCounters, Counters, DropCount, ServiceCounters, Usage, XdpMode},
+    dataplane::{BackendCounters, Counters, DropCount, ServiceCounters, Sight, Usage, XdpMode},
     model::{Agent, Model, Overrides},
     status,
 };
@@ -31,6 +31,11 @@ pub(crate) fn scrape() -> Scrape {
     model.hear("web", "web-01", &at_red_line, Some(40), at);
     let counters =
         |connections| Counters { connections, packets_in: 10, bytes_in: 1000, packets_out: 20, bytes_out: 2000 };
+    let sight = |begun| {
+        let handshakes = std::array::from_fn(|bucket| if bucket == 3 { begun } else { 0 });
+        let responses = [0, begun, 0, 1, 2];
+        Sight { begun, repeated: 3, refused: 4, reset: 5, aborted: 6, handshakes, handshake_ns: 7_000_000, responses }
+    };
     let backend = |name: &str, address: &str, connections| BackendCounters {
         name: name.into(),
         address: address.parse().unwrap(),
@@ -38,9 +43,12 @@ pub(crate) fn scrape() -> Scrape {
         connections: 3,
         nat_ports: 3,
         totals: counters(connections),
+        sight: sight(connections),
     };
     let mut totals = counters(100);
     totals += Counters { packets_in: 10, bytes_in: 1000, packets_out: 20, bytes_out: 2000, connections: 0 };
+    let mut removed = sight(100);
+    removed += Sight { begun: 0, ..sight(0) };
     let service = &config.services[0];
     let snapshot = Snapshot {
         services: vec![ServiceCounters {
@@ -50,6 +58,7 @@ pub(crate) fn scrape() -> Scrape {
             algorithm: service.algorithm,
             forward: service.forward,
             totals,
+            sight: removed,
             backends: vec![backend("web-01", "10.0.0.11:80", 40), backend("web-02", "10.0.0.12:80", 2)],
         }],
         drops: vec![DropCount { reason: "no_backend", packets: 5 }],

@@ -1,7 +1,7 @@
 use super::*;
 use crate::model::Verdict;
 use crate::{
-    dataplane::Counters,
+    dataplane::{Counters, Sight},
     model::{Overrides, Rejection},
     plan::NextHop,
 };
@@ -55,6 +55,7 @@ fn the_json_is_as_documented() {
         nat_ports: 0,
         connections: 12,
         totals: Counters { connections: 3456, packets_in: 1, bytes_in: 10, packets_out: 2, bytes_out: 20 },
+        sight: Sight::default(),
     };
     let mut snapshot = Snapshot::default();
     snapshot.services.push(crate::dataplane::ServiceCounters {
@@ -64,6 +65,7 @@ fn the_json_is_as_documented() {
         algorithm: Default::default(),
         forward: Default::default(),
         totals: Counters::default(),
+        sight: Sight::default(),
         // The second is another server of that name: its counters are not web-02's.
         backends: vec![counters("web-01", "10.0.0.11:80"), counters("web-02", "10.0.0.99:80")],
     });

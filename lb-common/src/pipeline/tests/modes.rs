@@ -170,3 +170,29 @@ fn random_two_prefers_the_one_with_fewer_flows() {
     // Only where both picks are the first: one in four.
     assert!((60..140).contains(&to_first), "{to_first} of 400");
 }
+
+#[test]
+fn with_dnat_a_client_port_that_is_used_again_is_established_again() {
+    let tables = mode(forward::DNAT, TCP);
+    for round in 0..3 {
+        // Round-robin has two backends: every second round is with the same.
+        for _ in 0..2 {
+            let request = opens(&tables, 40_000);
+            assert_eq!(
+                send(&tables, BACKEND_IFINDEX, answer(&request, SYN | ACK)).0,
+                Verdict::Redirect(CLIENT_IFINDEX)
+            );
+            from_client(&tables, TcpFrame::default());
+            let state = |tables: &HostTables| {
+                let words = tables.nat.iter().map(|slot| FlowWord(slot.word.load(Relaxed)));
+                words.filter(|word| word.state() == State::Established).count()
+            };
+            assert_eq!(state(&tables), 1, "round {round}");
+            from_client(&tables, TcpFrame { flags: RST, ..Default::default() });
+            assert_eq!(state(&tables), 0, "round {round}");
+        }
+    }
+    assert_eq!(dropped(&tables), []);
+    let slots = tables.nat.iter().filter(|slot| slot.word.load(Relaxed) != 0).count();
+    assert_eq!(slots, 2, "one between the client and each backend");
+}

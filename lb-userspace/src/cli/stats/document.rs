@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     api::types::SCHEMA_VERSION,
-    dataplane::{BackendCounters, Counters, ServiceCounters, Snapshot, Usage},
+    dataplane::{BackendCounters, Counters, ServiceCounters, Sight, Snapshot, Usage},
     plan::Protocol,
 };
 
@@ -29,6 +29,7 @@ pub(super) struct ServiceStats {
     pub(super) sums: Sums,
     /// Open at this moment.
     pub(super) connections: u64,
+    pub(super) seen: Seen,
     pub(super) backends: Vec<BackendStats>,
 }
 
@@ -41,6 +42,51 @@ pub(super) struct BackendStats {
     pub(super) sums: Sums,
     /// Open at this moment.
     pub(super) connections: u64,
+    pub(super) seen: Seen,
+}
+
+/// What packets tell. Nothing, rather than zero, where it is not to be seen: over UDP; and with direct return, where the packets of
+/// backends do not come by here.
+#[derive(Clone, Serialize)]
+pub(super) struct Seen {
+    pub(super) syn_retransmissions: Option<u64>,
+    pub(super) refused: Option<u64>,
+    pub(super) reset_by_backend: Option<u64>,
+    pub(super) reset_by_client: Option<u64>,
+    /// HTTP/1.x responses by class.
+    pub(super) responses: Option<BTreeMap<&'static str, u64>>,
+    pub(super) handshakes: Option<Handshakes>,
+}
+
+/// From SYN to SYN-ACK.
+#[derive(Clone, Serialize)]
+pub(super) struct Handshakes {
+    pub(super) count: u64,
+    pub(super) seconds: f64,
+    /// Upper bounds in seconds; nothing where there is none.
+    pub(super) median: Option<f64>,
+    pub(super) p99: Option<f64>,
+}
+
+impl Seen {
+    fn of(service: &ServiceCounters, sight: &Sight) -> Self {
+        let (requests, answers) = (service.sees_handshakes(), service.sees_answers());
+        let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+        let quantile = |part| sight.handshake_quantile(part).map(|bound| bound.as_secs_f64());
+        Self {
+            syn_retransmissions: requests.then_some(sight.repeated),
+            refused: answers.then_some(sight.refused),
+            reset_by_backend: answers.then_some(sight.reset),
+            reset_by_client: requests.then_some(sight.aborted),
+            responses: answers.then(|| classes.into_iter().zip(sight.responses).collect()),
+            handshakes: answers.then(|| Handshakes {
+                count: sight.handshakes.iter().sum(),
+                seconds: sight.handshake_ns as f64 / 1e9,
+                median: quantile(0.5),
+                p99: quantile(0.99),
+            }),
+        }
+    }
 }
 
 /// "in" is from clients to backends, "out" from backends to clients.
@@ -109,19 +155,21 @@ impl From<&ServiceCounters> for ServiceStats {
             protocol: service.protocol,
             sums: service.totals.into(),
             connections: service.backends.iter().map(|backend| backend.connections).sum(),
-            backends: service.backends.iter().map(BackendStats::from).collect(),
+            seen: Seen::of(service, &service.sight),
+            backends: service.backends.iter().map(|backend| BackendStats::of(service, backend)).collect(),
         }
     }
 }
 
-impl From<&BackendCounters> for BackendStats {
-    fn from(backend: &BackendCounters) -> Self {
+impl BackendStats {
+    fn of(service: &ServiceCounters, backend: &BackendCounters) -> Self {
         Self {
             name: backend.name.clone(),
             address: backend.address,
             in_rotation: backend.in_rotation,
             sums: backend.totals.into(),
             connections: backend.connections,
+            seen: Seen::of(service, &backend.sight),
         }
     }
 }
