@@ -24,7 +24,9 @@ const RUSTFLAGS: &[&str] = &[
 
 fn main() -> ExitCode {
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in a workspace");
+    // At run time: a target directory that was copied to another checkout brings this program along, compiled.
+    let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
+    let workspace = package.parent().expect("the crate is in a workspace");
     for input in ["lb-ebpf", "lb-common", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", workspace.join(input).display());
     }
