@@ -58,12 +58,18 @@ pub fn choose<T: Tables>(tables: &T, event: &Event) -> Result<u32, DropReason> {
         tables.count(&counters.repeated, 1);
     }
     let index = schedule::backend(tables, event.service, service, event.address, event.port, event.avoid)?;
-    if room::is_limited(service) { room::take(tables, event.service, index, event.avoid) } else { Ok(index) }
+    if room::is_limited(service) { tables.take(event.service, index, event.avoid) } else { Ok(index) }
 }
 
-/// Begins a flow with a backend: takes a slot for its replies where they come back this way, and remembers it.
+/// Begins a flow with a backend, where it has its place: takes the slot that [`nat::pick`] found for its replies, where they come
+/// back this way, and remembers it.
 #[inline(always)]
-pub fn open<T: Tables>(tables: &T, event: &Event, index: u32) -> Result<FlowWord, DropReason> {
+pub fn open<T: Tables>(
+    tables: &T,
+    event: &Event,
+    index: u32,
+    place: Option<nat::Place>,
+) -> Result<FlowWord, DropReason> {
     let service = tables.service(event.service).ok_or(DropReason::Internal)?;
     let backend = tables.backend(index).ok_or(DropReason::Internal)?;
     if index == event.avoid {
@@ -77,8 +83,8 @@ pub fn open<T: Tables>(tables: &T, event: &Event, index: u32) -> Result<FlowWord
     }
     let now = Ticks::from_ns(tables.now_ns());
     let fresh = FlowWord::new(index, Be16::from_raw(0), State::from_bits(event.state), now);
-    let begun = begin(tables, event, service, backend, fresh);
-    if begun.is_err() && room::is_limited(service) {
+    let begun = begin(tables, event, service, backend, fresh, place);
+    if begun.is_err() && room::is_limited(service) && index == event.avoid {
         room::give(tables, index);
     }
     let flow = begun?;
@@ -98,8 +104,13 @@ fn begin<T: Tables>(
     service: &Service,
     backend: &Backend,
     fresh: FlowWord,
+    place: Option<nat::Place>,
 ) -> Result<FlowWord, DropReason> {
-    let flow = if is_nat(service) { nat::open(tables, event, service, backend, fresh)? } else { fresh };
+    let flow = if is_nat(service) {
+        nat::open(tables, event, fresh, place.ok_or(DropReason::NatPortsExhausted)?)?
+    } else {
+        fresh
+    };
     if let Err(reason) = remember(tables, event, service, flow) {
         if is_nat(service) {
             nat::release(tables, event, service, backend, flow);
@@ -107,6 +118,12 @@ fn begin<T: Tables>(
         return Err(reason);
     }
     Ok(flow)
+}
+
+/// Makes room in the flow table for a flow that [`open`] refused, which may then be tried again. False where nothing may go.
+#[inline(always)]
+pub fn make_room<T: Tables>(tables: &T, event: &Event) -> bool {
+    flow::make_room(tables, &event.key(tables), Ticks::from_ns(tables.now_ns()))
 }
 
 #[inline(always)]

@@ -1,7 +1,8 @@
 //! The flow table: which backend an established flow belongs to.
 //!
 //! Set-associative: a flow may stand in either of two sets of four, each one cache line. The second is looked at only
-//! where the first is full. A slot is a 64-bit tag, which for IPv4 is the flow itself (client address, client port,
+//! where the first is full. Each follows from the other and the slot's tag, so a flow can be moved to make room for
+//! another (partial-key cuckoo hashing: Fan, Andersen, Kaminsky, Mitzenmacher, "Cuckoo Filter", CoNEXT 2014). A slot is a 64-bit tag, which for IPv4 is the flow itself (client address, client port,
 //! service) and for IPv6 its service and 48 bits of a secret hash, and a [`FlowWord`] that says everything else and
 //! changes atomically. Nothing is ever deleted: what is too old is free.
 //!
@@ -99,8 +100,8 @@ const MISSED: u64 = {
 /// Of what may not go.
 const NEVER: u32 = 0xf;
 
-/// Times that a new flow tries to be faster than others at claiming a slot.
-pub(crate) const CLAIMS: u32 = 4;
+/// A closed flow's last packets are over after this.
+pub(crate) const SETTLED_TICKS: u32 = 2;
 
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +164,12 @@ impl FlowWord {
         )
     }
 
+    /// The same by another port.
+    #[inline(always)]
+    pub const fn with_port(self, port: Be16) -> Self {
+        Self(self.0 & !(0xffff << Self::PORT) | (port.raw() as u64) << Self::PORT)
+    }
+
     /// Nobody's, but not the zero of a slot that never was anybody's: [`find`] goes by the difference.
     pub const fn forgotten() -> Self {
         Self::new(0, Be16::from_raw(0), State::Free, Ticks(1))
@@ -202,6 +209,13 @@ impl FlowWord {
     #[inline(always)]
     pub const fn is_free(self, now: Ticks, config: &Config) -> bool {
         now.since(self.seen()) >= self.timeout(config)
+    }
+
+    /// Whether another flow may have its slot: it is free, or was closed so long ago that its last packets have come.
+    #[inline(always)]
+    pub const fn is_over(self, now: Ticks, config: &Config) -> bool {
+        let closed = (self.0 >> Self::STATE & 0xf) == State::Closed as u64;
+        self.is_free(now, config) || closed && now.since(self.seen()) >= SETTLED_TICKS
     }
 
     /// In ticks.
@@ -281,13 +295,15 @@ impl Key {
     /// Indexes of the two sets where the flow may stand.
     #[inline(always)]
     pub fn sets(&self, config: &Config) -> [u32; 2] {
-        sets(self.hash, config)
+        let first = (self.hash >> 32) as u32 & config.flow_mask;
+        [first, other(config, first, self.tag)]
     }
 }
 
+/// The other set where the flow of a tag may stand: never the same one.
 #[inline(always)]
-fn sets(hash: u64, config: &Config) -> [u32; 2] {
-    [(hash >> 32) as u32 & config.flow_mask, hash as u32 & config.flow_mask]
+fn other(config: &Config, set: u32, tag: u64) -> u32 {
+    set ^ ((hash::word(&config.tag_key, tag) >> 32) as u32 & config.flow_mask | 1)
 }
 
 /// The flow's word; the flow may be dead.
@@ -326,37 +342,81 @@ fn locate_in<'t, T: Tables>(tables: &T, set: &'t FlowSet, tag: u64) -> Option<(&
     None
 }
 
-/// Puts a flow that [`find`] does not find into a free slot, or else into that of the one that is missed least.
+/// Puts a flow that [`find`] does not find into a slot whose flow is over.
 #[inline(always)]
 pub fn insert<T: Tables>(tables: &T, key: &Key, word: FlowWord) -> Result<(), DropReason> {
-    let now = word.seen();
     let [first, second] = key.sets(tables.config());
-    for _ in 0..CLAIMS {
-        let mut least = u64::MAX;
-        for place in 0..2 * WAYS as u32 {
-            let set = if place < WAYS as u32 { first } else { second };
-            least = least.min(u64::from(tables.flow_missed(set, place, now)) << 32 | u64::from(place));
-        }
-        let set = if (least as u32) < WAYS as u32 { first } else { second };
-        let slot = tables.flow_set(set).and_then(|set| set.ways.get(least as usize & (WAYS - 1)));
-        let slot = slot.ok_or(DropReason::Internal)?;
-        let old = FlowWord(tables.load(&slot.word));
-        if !may_go(old.missed(now, tables.config())) {
-            break;
-        }
-        let claim = FlowWord::new(0, Be16::from_raw(0), State::Claimed, now);
-        if tables.compare_exchange(&slot.word, old.0, claim.0) == old.0 {
-            tables.store(&slot.tag, key.tag);
-            tables.store(&slot.word, word.0);
-            return Ok(());
-        }
+    if put(tables, first, key.tag, word, word.seen()).is_some()
+        || put(tables, second, key.tag, word, word.seen()).is_some()
+    {
+        return Ok(());
     }
     Err(DropReason::FlowTableFull)
+}
+
+/// Puts a flow into a slot of a set whose flow is over.
+#[inline(always)]
+fn put<T: Tables>(tables: &T, set: u32, tag: u64, word: FlowWord, now: Ticks) -> Option<&FlowSlot> {
+    tables.flow_set(set)?.ways.iter().find(|slot| {
+        let old = FlowWord(tables.load(&slot.word));
+        let claim = FlowWord::new(0, Be16::from_raw(0), State::Claimed, now);
+        let claimed = old.is_over(now, tables.config()) && tables.compare_exchange(&slot.word, old.0, claim.0) == old.0;
+        if claimed {
+            tables.store(&slot.tag, tag);
+            tables.store(&slot.word, word.0);
+        }
+        claimed
+    })
+}
+
+/// Frees a slot where a flow may stand: moves another to the other set where that may stand, or else forgets the one that is
+/// missed least. False where all of them are established.
+#[inline(always)]
+pub fn make_room<T: Tables>(tables: &T, key: &Key, now: Ticks) -> bool {
+    let [first, second] = key.sets(tables.config());
+    let set = |place| if place < WAYS as u32 { first } else { second };
+    for place in 0..2 * WAYS as u32 {
+        if tables.flow_move(set(place), place, now) {
+            return true;
+        }
+    }
+    let mut least = u64::MAX;
+    for place in 0..2 * WAYS as u32 {
+        least = least.min(u64::from(tables.flow_missed(set(place), place, now)) << 32 | u64::from(place));
+    }
+    let place = least as u32;
+    let Some(slot) = slot(tables, set(place), place) else { return false };
+    let old = FlowWord(tables.load(&slot.word));
+    may_go(old.missed(now, tables.config()))
+        && tables.compare_exchange(&slot.word, old.0, FlowWord::forgotten().0) == old.0
+}
+
+#[inline(always)]
+fn slot<T: Tables>(tables: &T, set: u32, way: u32) -> Option<&FlowSlot> {
+    tables.flow_set(set)?.ways.get(way as usize & (WAYS - 1))
+}
+
+/// Moves a slot's flow to the other set where it may stand. Whether the slot is free; it is not where the other set is full, or where the flow
+/// changed meanwhile.
+#[inline(always)]
+pub fn move_away<T: Tables>(tables: &T, set: u32, way: u32, now: Ticks) -> bool {
+    let Some(slot) = slot(tables, set, way) else { return false };
+    let (tag, word) = (tables.load(&slot.tag), FlowWord(tables.load(&slot.word)));
+    if !word.is_live(now, tables.config()) {
+        return word.is_free(now, tables.config());
+    }
+    // For a moment it stands in both sets, and is found in either.
+    let Some(copy) = put(tables, other(tables.config(), set, tag), tag, word, now) else { return false };
+    let moved = tables.compare_exchange(&slot.word, word.0, FlowWord::forgotten().0) == word.0;
+    if !moved {
+        tables.store(&copy.word, FlowWord::forgotten().0);
+    }
+    moved
 }
 
 /// How much a slot's flow would be missed.
 #[inline(always)]
 pub fn missed<T: Tables>(tables: &T, set: u32, way: u32, now: Ticks) -> u32 {
-    let slot = tables.flow_set(set).and_then(|set| set.ways.get(way as usize & (WAYS - 1)));
+    let slot = slot(tables, set, way);
     slot.map_or(u32::MAX, |slot| FlowWord(tables.load(&slot.word)).missed(now, tables.config()))
 }

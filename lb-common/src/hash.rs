@@ -30,6 +30,12 @@ pub fn nh(key: &Key, address: AddressWords, rest: u32) -> u64 {
     finish(sum)
 }
 
+/// Hash of 64 bits.
+#[inline(always)]
+pub fn word(key: &Key, word: u64) -> u64 {
+    finish(multiply((word as u32).wrapping_add(key[2]), ((word >> 32) as u32).wrapping_add(key[3])))
+}
+
 #[inline(always)]
 fn multiply(a: u32, b: u32) -> u64 {
     u64::from(a).wrapping_mul(u64::from(b))

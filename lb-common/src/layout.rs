@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Version of this layout, kept in the map `META`.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Bytes for a name, the terminating zero included.
 pub const NAME_SIZE: usize = 64;
@@ -43,8 +43,8 @@ pub struct Config {
     pub service_mask: u32,
     /// Sets of the flow table less one; the number of sets is a power of two.
     pub flow_mask: u32,
-    /// Slots of the NAT table; at least `nat_port_count`.
-    pub nat_slots: u32,
+    /// The NAT table has three times two to the power of this slots; that power is at least `nat_port_count`.
+    pub nat_shift: u32,
     /// Backends that fit; rows of the counters for one CPU.
     pub backends: u32,
     /// Entries of the ring space, two to a word of the map.
@@ -67,6 +67,14 @@ pub struct Config {
     pub place_key: hash::Key,
     /// Zero.
     pub reserved: u32,
+}
+
+impl Config {
+    /// Slots of the NAT table.
+    #[inline(always)]
+    pub const fn nat_slots(&self) -> u32 {
+        3 << self.nat_shift
+    }
 }
 
 /// A slot of the service table; its index is the service's number.
@@ -169,7 +177,7 @@ pub struct Backend {
     pub port: Be16,
     /// [`backend_flags`].
     pub flags: u16,
-    /// Its NAT slot for the first port; the others follow, wrapping round.
+    /// Where its NAT slots begin: [`crate::nat::base`].
     pub nat_base: u32,
     /// The slot of its service.
     pub service: u32,

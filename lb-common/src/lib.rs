@@ -32,6 +32,7 @@ pub mod room;
 pub mod schedule;
 pub mod service;
 pub mod tables;
+pub mod tcp_option;
 pub mod time_wait;
 pub mod verdict;
 pub mod vlan;

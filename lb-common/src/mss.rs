@@ -1,36 +1,24 @@
 //! The maximum segment size that a SYN announces, kept within what gets through (RFC 9293, section 3.7.1).
 
-use network_types::tcp::TcpHdr;
-
 use crate::{
     checksum::Change,
     header::{Byte, Checksum},
     packet::Packet,
+    rare::Stages,
     rewrite::TCP_CHECKSUM,
+    tcp_option::{self, TcpOption},
     wire::Be16,
 };
 
-/// Options before the one that is looked for; each but padding has at least two bytes.
-pub(crate) const MAX_OPTIONS: usize = 12;
+const MAXIMUM_SEGMENT_SIZE: TcpOption = TcpOption { kind: 2, size: 4 };
 
 /// Lowers the announced size of the segment whose header is at `l4` to `most`, checksum included. A segment without the
 /// option, or with broken ones, stays as it is.
 #[inline(always)]
-pub fn clamp<P: Packet>(packet: &mut P, l4: usize, most: u16) -> Option<()> {
+pub fn clamp<P: Stages>(packet: &mut P, l4: usize, most: u16) -> Option<()> {
     let end = usize::from(packet.at::<Byte>(l4 + 12)?.0 >> 4) * 4;
-    let mut option = size_of::<TcpHdr>();
-    for _ in 0..MAX_OPTIONS {
-        if option + 4 > end {
-            return None;
-        }
-        match packet.at::<Byte>(l4 + option)?.0 {
-            0 => return None,
-            1 => option += 1,
-            2 => return lower(packet, l4, option, most),
-            _ => option += usize::from(packet.at::<Byte>(l4 + option + 1)?.0).max(2),
-        }
-    }
-    None
+    let option = tcp_option::find(packet, l4, end, MAXIMUM_SEGMENT_SIZE)?;
+    lower(packet, l4, option, most)
 }
 
 #[inline(always)]

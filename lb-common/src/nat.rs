@@ -23,29 +23,30 @@ use crate::{
     wire::{Address, AddressWords, Be16},
 };
 
-/// Ports tried for a new flow before it is refused. With 9 of 10 ports taken one flow in a thousand is refused.
-const PROBES: u32 = 64;
+/// Ports tried for a new flow before it is refused. With 14 of 15 taken one flow in a thousand is refused.
+const PROBES: u32 = 96;
 
 /// Of these, those tried before a port is taken over from a flow that has only just closed.
 const PATIENT_PROBES: u32 = 8;
 
-/// A closed flow's last packets are over after this.
-const SETTLED_TICKS: u32 = 2;
-
 /// Slots in a row where a DNAT flow may stand.
-const ROW: u32 = 8;
+const ROW: u32 = 16;
 
-/// The index of a backend's slot for the first port.
+/// Where a backend's slots begin.
 #[inline(always)]
 pub fn base(config: &Config, address: AddressWords, port: Be16) -> u32 {
-    hash::scale(hash::nh(&config.place_key, address, u32::from(port.raw())), config.nat_slots)
+    (hash::nh(&config.place_key, address, u32::from(port.raw())) >> 32) as u32
 }
 
-/// The index of the slot `offset` behind a base.
+/// The index of a backend's slot for the port so far above the first. Leaps of a length of its own spread its ports over the whole
+/// table: so it does not matter how the ports of others lie, and the table fills evenly. No two of its ports share a slot: the
+/// length is odd, so the low bits differ.
 #[inline(always)]
 fn index(config: &Config, base: u32, offset: u32) -> u32 {
-    let index = base.wrapping_add(offset);
-    if index < config.nat_slots { index } else { index.wrapping_sub(config.nat_slots) }
+    let leap = (base ^ base >> 15).wrapping_mul(0x9e37_79b1) | 1;
+    let point = base.wrapping_add(offset.wrapping_mul(leap));
+    let (low, high) = (point & ((1 << config.nat_shift) - 1), point >> config.nat_shift);
+    (high * 3) >> (32 - config.nat_shift) << config.nat_shift | low
 }
 
 /// How far above the first NAT port a port lies; none where it is not one of them.
@@ -55,76 +56,128 @@ fn offset(config: &Config, port: Be16) -> Option<u32> {
     (offset < config.nat_port_count).then_some(u32::from(offset))
 }
 
-/// Takes a slot for a new flow of `client` to a backend: the flow's word, its slot written.
+/// A slot, and the source port that it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its index.
+    pub slot: u32,
+    /// The port.
+    pub port: Be16,
+}
+
+/// Takes a slot that was picked for a new flow of `client`, whose word is `fresh` but for the port: the flow's word, its slot
+/// written. Refused where another CPU was faster.
 #[inline(always)]
-pub fn open<T: Tables>(
-    tables: &T,
-    client: &Event,
-    service: &Service,
-    backend: &Backend,
-    fresh: FlowWord,
-) -> Result<FlowWord, DropReason> {
-    if service.forward == forward::DNAT {
-        open_dnat(tables, client, backend, fresh)
-    } else {
-        open_nat(tables, client, backend, fresh)
+pub fn open<T: Tables>(tables: &T, client: &Event, fresh: FlowWord, place: Place) -> Result<FlowWord, DropReason> {
+    let slot = tables.nat_slot(place.slot).ok_or(DropReason::Internal)?;
+    let old = FlowWord(tables.load(&slot.word));
+    let (address, port, _) = self::client(tables, slot);
+    let may_go = old.is_free(fresh.seen(), tables.config())
+        || old.state() == State::Closed
+        || (address, port) == (client.address, client.port);
+    let word = fresh.with_port(place.port);
+    if may_go && claim(tables, slot, client, old, word) { Ok(word) } else { Err(DropReason::NatPortsExhausted) }
+}
+
+/// A slot that may be taken for a new flow of a client to a backend, with full NAT.
+#[inline(always)]
+pub fn pick<T: Tables>(tables: &T, client: &Event, index: u32) -> Option<Place> {
+    let (config, backend) = (tables.config(), tables.backend(index)?);
+    let fresh = fresh(tables, index);
+    let mut ports = Ports::of(config, client);
+    for probe in 0..PROBES {
+        let slot = self::index(config, backend.nat_base, ports.offset);
+        let port = port_at(config, ports.offset);
+        if tables.nat_suits(slot, client, fresh.with_port(port), probe >= PATIENT_PROBES) {
+            return Some(Place { slot, port });
+        }
+        ports.next();
+    }
+    None
+}
+
+/// A new flow to a backend, by no port.
+#[inline(always)]
+fn fresh<T: Tables>(tables: &T, index: u32) -> FlowWord {
+    FlowWord::new(index, Be16::from_raw(0), State::Opening, Ticks::from_ns(tables.now_ns()))
+}
+
+/// The ports to be tried for a client, one after the other, as how far they are above the first.
+///
+/// The first tried follows from the client's: a client's ports map to as many ports, and the one client that comes again from
+/// a port of its own meets the sequence numbers that the backend may still remember.
+struct Ports {
+    offset: u32,
+    stride: u32,
+    count: u32,
+}
+
+impl Ports {
+    #[inline(always)]
+    fn of(config: &Config, client: &Event) -> Self {
+        let count = u32::from(config.nat_port_count);
+        let hash = hash::nh(&config.flow_key, client.address, client.service);
+        // Odd, and another for each of a client's ports: so that probes of flows that begin alike do not meet each other again.
+        let mixed = hash::nh(&config.tag_key, client.address, u32::from(client.port.raw()));
+        Self {
+            offset: (u32::from(client.port.get()) + hash::scale(hash, count)) % count.max(1),
+            stride: 1 + 2 * hash::scale(mixed, count / 2),
+            count,
+        }
+    }
+
+    #[inline(always)]
+    fn next(&mut self) {
+        self.offset += self.stride;
+        if self.offset >= self.count {
+            self.offset -= self.count;
+        }
     }
 }
 
-/// The first port tried follows from the client's: a client's ports map to as many ports, and the one client that comes
-/// again from a port of its own meets the sequence numbers that the backend may still remember.
+/// Whether a client's `fresh` flow may have a slot, by the port in its word: what was there is over, and the backend will take the client's SYN. `urgent`
+/// where a flow that has only just closed may go, too.
 #[inline(always)]
-fn open_nat<T: Tables>(tables: &T, client: &Event, backend: &Backend, fresh: FlowWord) -> Result<FlowWord, DropReason> {
+pub fn suits<T: Tables>(tables: &T, slot: u32, client: &Event, fresh: FlowWord, urgent: bool) -> bool {
+    let Some(slot) = tables.nat_slot(slot) else { return false };
+    let old = FlowWord(tables.load(&slot.word));
+    let is_over = old.is_free(fresh.seen(), tables.config()) || old.state() == State::Closed;
+    is_over && welcomes(tables, slot, old, client, fresh, urgent)
+}
+
+/// Forgets the flow that is missed least of those whose ports a client's `fresh` flow might have. False where all of them are
+/// established.
+#[inline(always)]
+pub fn make_room<T: Tables>(tables: &T, client: &Event, index: u32) -> bool {
+    let Some(backend) = tables.backend(index) else { return false };
     let config = tables.config();
-    let count = u32::from(config.nat_port_count);
-    let hash = hash::nh(&config.flow_key, client.address, client.service);
-    // Odd, and another for each of a client's ports: so that probes of flows that begin alike do not meet each other again.
-    let mixed = hash::nh(&config.tag_key, client.address, u32::from(client.port.raw()));
-    let stride = 1 + 2 * hash::scale(mixed, count / 2);
-    let start = (u32::from(client.port.get()) + hash::scale(hash, count)) % count.max(1);
-    for _ in 0..flow::CLAIMS {
-        let mut offset = start;
-        let mut least = u64::MAX;
-        for probe in 0..PROBES {
-            let slot = index(config, backend.nat_base, offset);
-            let missed = tables.nat_missed(slot, client, fresh, probe >= PATIENT_PROBES);
-            least = least.min(u64::from(missed) << 32 | u64::from(offset));
-            if missed == 0 {
-                break;
-            }
-            offset += stride;
-            if offset >= count {
-                offset -= count;
-            }
-        }
-        if !flow::may_go((least >> 32) as u32) {
-            break;
-        }
-        let offset = least as u32;
-        let slot = tables.nat_slot(index(config, backend.nat_base, offset)).ok_or(DropReason::Internal)?;
-        let word = FlowWord::new(fresh.backend(), port_at(config, offset), fresh.state(), fresh.seen());
-        let old = FlowWord(tables.load(&slot.word));
-        if flow::may_go(old.missed(fresh.seen(), config)) && claim(tables, slot, client, old, word) {
-            return Ok(word);
-        }
+    let fresh = fresh(tables, index);
+    let mut ports = Ports::of(config, client);
+    let mut least = u64::MAX;
+    for _ in 0..PROBES {
+        let slot = self::index(config, backend.nat_base, ports.offset);
+        let word = fresh.with_port(port_at(config, ports.offset));
+        least = least.min(u64::from(tables.nat_missed(slot, client, word)) << 32 | u64::from(slot));
+        ports.next();
     }
-    Err(DropReason::NatPortsExhausted)
+    let Some(slot) = tables.nat_slot(least as u32) else { return false };
+    let old = FlowWord(tables.load(&slot.word));
+    flow::may_go(old.missed(fresh.seen(), config))
+        && tables.compare_exchange(&slot.word, old.0, FlowWord::forgotten().0) == old.0
 }
 
 /// How much a slot's flow would be missed if a client's `fresh` flow took its port, as [`FlowWord::missed`] has it, but 0 only where the backend will take the
-/// client's SYN. `urgent` where a flow that has only just closed may go, too.
+/// client's SYN.
 #[inline(always)]
-pub fn missed<T: Tables>(tables: &T, slot: u32, client: &Event, fresh: FlowWord, urgent: bool) -> u32 {
-    let Some(slot) = tables.nat_slot(slot) else { return u32::MAX };
-    let old = FlowWord(tables.load(&slot.word));
-    let (now, config) = (fresh.seen(), tables.config());
-    let is_over = old.is_free(now, config) || old.state() == State::Closed;
-    if is_over && welcomes(tables, slot, old, client, fresh, urgent) { 0 } else { old.missed(now, config).max(1) }
+pub fn missed<T: Tables>(tables: &T, slot: u32, client: &Event, fresh: FlowWord) -> u32 {
+    let Some(old) = tables.nat_slot(slot) else { return u32::MAX };
+    let missed = FlowWord(tables.load(&old.word)).missed(fresh.seen(), tables.config());
+    if suits(tables, slot, client, fresh, true) { 0 } else { missed.max(1) }
 }
 
 /// Whether a backend will take a client's SYN by the port of a slot whose flow `old` is over: the flow was the client's own, or
-/// nothing of it is remembered there, or what is remembered lets the SYN pass. What another backend remembers of a port of
-/// its own that shares the slot would be forgotten here, so it is left alone for as long.
+/// nothing of it is remembered there, or what is remembered lets the SYN pass. What is remembered there of another port, or by
+/// another backend, that shares the slot would be forgotten here, so it is left alone for as long.
 #[inline(always)]
 fn welcomes<T: Tables>(
     tables: &T,
@@ -138,13 +191,13 @@ fn welcomes<T: Tables>(
     if old.state() == State::Free || idle > time_wait::TICKS {
         return true;
     }
-    if old.backend() != fresh.backend() {
+    if (old.backend(), old.port()) != (fresh.backend(), fresh.port()) {
         return false;
     }
     if self::client(tables, slot) == (client.address, client.port, client.service) {
         return true;
     }
-    if old.is_live(fresh.seen(), tables.config()) && !(urgent && idle >= SETTLED_TICKS) {
+    if old.is_live(fresh.seen(), tables.config()) && !(urgent && idle >= flow::SETTLED_TICKS) {
         return false;
     }
     let left = Mark(tables.load(&slot.left));
@@ -157,24 +210,23 @@ fn port_at(config: &Config, offset: u32) -> Be16 {
     Be16::new(config.nat_port_base.wrapping_add(offset as u16))
 }
 
+/// A slot that may be taken for a new flow of a client to a backend, with DNAT.
 #[inline(always)]
-fn open_dnat<T: Tables>(
-    tables: &T,
-    client: &Event,
-    backend: &Backend,
-    fresh: FlowWord,
-) -> Result<FlowWord, DropReason> {
-    let config = tables.config();
-    let word = FlowWord::new(fresh.backend(), client.port, fresh.state(), fresh.seen());
-    let row = row(config, client.address, client.port, backend.nat_base);
+pub fn pick_dnat<T: Tables>(tables: &T, client: &Event, index: u32) -> Option<Place> {
+    let backend = tables.backend(index)?;
+    let fresh = fresh(tables, index);
+    let row = row(tables.config(), client.address, client.port, backend.nat_base);
     let mut best = u64::MAX;
     for step in 0..ROW {
-        best = best.min(u64::from(tables.nat_rank(index(config, row, step), client, fresh)) << 32 | u64::from(step));
+        let slot = row.wrapping_add(step);
+        let rank = tables.nat_rank(slot, client, fresh);
+        best = best.min(u64::from(rank) << 32 | u64::from(slot));
+        if rank == UNUSED {
+            break;
+        }
     }
-    let slot = tables.nat_slot(index(config, row, best as u32 & (ROW - 1))).ok_or(DropReason::Internal)?;
-    let old = FlowWord(tables.load(&slot.word));
-    let may_go = matches!((best >> 32) as u32, OWN | FREE);
-    if may_go && claim(tables, slot, client, old, word) { Ok(word) } else { Err(DropReason::NatPortsExhausted) }
+    let may_go = matches!((best >> 32) as u32, OWN | FREE | UNUSED);
+    may_go.then_some(Place { slot: best as u32, port: client.port })
 }
 
 /// Ranks of a slot for a DNAT flow, the best first. What holds the client's port with the backend for another service decides.
@@ -182,7 +234,9 @@ const CONFLICT: u32 = 0;
 /// What there was between the two before: its replies would be found here.
 const OWN: u32 = 1;
 const FREE: u32 = 2;
-const TAKEN: u32 = 3;
+/// It never held any: nothing stands behind it in the row.
+const UNUSED: u32 = 3;
+const TAKEN: u32 = 4;
 
 /// How well a slot suits a client's `fresh` DNAT flow.
 #[inline(always)]
@@ -190,6 +244,9 @@ pub fn rank<T: Tables>(tables: &T, slot: u32, client: &Event, fresh: FlowWord) -
     let config = tables.config();
     let (Some(slot), Some(backend)) = (tables.nat_slot(slot), tables.backend(fresh.backend())) else { return TAKEN };
     let old = FlowWord(tables.load(&slot.word));
+    if old.0 == 0 {
+        return UNUSED;
+    }
     let (address, port, service) = self::client(tables, slot);
     if (address, port) == (client.address, client.port) && old.port() == client.port && leads_to(tables, old, backend) {
         // The backend could not tell two flows of a client's port apart.
@@ -205,11 +262,11 @@ fn leads_to<T: Tables>(tables: &T, word: FlowWord, backend: &Backend) -> bool {
     tables.backend(word.backend()).is_some_and(|own| own.address == backend.address && own.port == backend.port)
 }
 
-/// Where the slots of a client and backend begin.
+/// The index of the first slot of a client and backend with DNAT.
 #[inline(always)]
 fn row(config: &Config, client: AddressWords, port: Be16, base: u32) -> u32 {
     let hash = hash::nh(&config.flow_key, client, u32::from(port.raw()) << 16);
-    index(config, base, hash::scale(hash, config.nat_slots))
+    hash::scale(hash.wrapping_add(u64::from(base) << 32), config.nat_slots() - (ROW - 1))
 }
 
 /// Makes a slot whose word is `old` a client's; false where somebody else was faster.
@@ -239,26 +296,36 @@ fn slot_of<'t, T: Tables>(
     flow: FlowWord,
 ) -> Option<(&'t NatSlot, FlowWord)> {
     let config = tables.config();
-    let (base, offset, steps) = if service.forward == forward::DNAT {
-        (row(config, client.address, client.port, backend.nat_base), 0, ROW)
+    let index = if service.forward == forward::DNAT {
+        let row = row(config, client.address, client.port, backend.nat_base);
+        row.wrapping_add(tables.dnat_find(client, flow, row)?)
     } else {
-        (backend.nat_base, offset(config, flow.port())?, 1)
+        index(config, backend.nat_base, offset(config, flow.port())?)
     };
+    let slot = tables.nat_slot(index)?;
+    let word = FlowWord(tables.load(&slot.word));
+    is_of(tables, slot, word, client, flow).then_some((slot, word))
+}
+
+/// How far behind the start of its row the slot of a client's DNAT flow stands.
+#[inline(always)]
+pub fn find_dnat<T: Tables>(tables: &T, client: &Event, flow: FlowWord, row: u32) -> Option<u32> {
     for step in 0..ROW {
-        if step >= steps {
-            return None;
-        }
-        let slot = tables.nat_slot(index(config, base, offset.wrapping_add(step)))?;
-        let word = FlowWord(tables.load(&slot.word));
-        let ours = word.backend() == flow.backend()
-            && word.port() == flow.port()
-            && !matches!(word.state(), State::Free | State::Claimed)
-            && self::client(tables, slot) == (client.address, client.port, client.service);
-        if ours {
-            return Some((slot, word));
+        let slot = tables.nat_slot(row.wrapping_add(step))?;
+        if is_of(tables, slot, FlowWord(tables.load(&slot.word)), client, flow) {
+            return Some(step);
         }
     }
     None
+}
+
+/// Whether a slot, whose word that is, is that of a client's flow.
+#[inline(always)]
+fn is_of<T: Tables>(tables: &T, slot: &NatSlot, word: FlowWord, client: &Event, flow: FlowWord) -> bool {
+    word.backend() == flow.backend()
+        && word.port() == flow.port()
+        && !matches!(word.state(), State::Free | State::Claimed)
+        && self::client(tables, slot) == (client.address, client.port, client.service)
 }
 
 /// Gives a slot back that no flow came to use.
@@ -358,7 +425,11 @@ pub fn find_reply<'t, I: Ip, T: Tables>(tables: &'t T, datagram: &Datagram<I>) -
     let base = base(config, source, datagram.source_port);
     let row = row(config, datagram.destination.words(), datagram.destination_port, base);
     for step in 0..ROW {
-        let reply = reply(tables, datagram, index(config, row, step));
+        let slot = row.wrapping_add(step);
+        if tables.load(&tables.nat_slot(slot)?.word) == 0 {
+            return None;
+        }
+        let reply = reply(tables, datagram, slot);
         if let Some(reply) = reply {
             let (address, port, service) = client(tables, reply.slot);
             if (address, port) == (datagram.destination.words(), datagram.destination_port)

@@ -16,7 +16,7 @@ use crate::{
     packet::Packet,
     parse::{self, Datagram, Parsed},
     rare::Stages,
-    reset, rewrite, schedule, service,
+    reset, rewrite, room, schedule, service,
     tables::Tables,
     time_wait::Mark,
     verdict::{DropReason, Verdict},
@@ -212,8 +212,41 @@ fn opened<'t, I: Ip, P: Stages, T: Tables>(
         () => return Err(DropReason::NoFlow),
     };
     let event = Event { avoid, state: state as u32, ..event(packet, datagram, slot)? };
-    let flow = tables.open(&event, tables.choose(&event)?)?;
+    let backend = tables.choose(&event)?;
+    let mut flow = begin(tables, &event, service, backend);
+    // Once for its port, once for its place in the table.
+    for _ in 0..2 {
+        if let Err(reason) = flow
+            && make_room(tables, &event, service, backend, reason)
+        {
+            flow = begin(tables, &event, service, backend);
+        }
+    }
+    if flow.is_err() && room::is_limited(service) && backend != avoid {
+        room::give(tables, backend);
+    }
+    let flow = flow?;
     Ok((flow, tables.backend(flow.backend()).ok_or(DropReason::Internal)?))
+}
+
+#[inline(always)]
+fn begin<T: Tables>(tables: &T, event: &Event, service: &Service, backend: u32) -> Result<FlowWord, DropReason> {
+    let place = match service.forward {
+        forward::NAT => tables.nat_pick(event, backend),
+        forward::DNAT => tables.dnat_pick(event, backend),
+        _ => None,
+    };
+    tables.open(event, backend, place)
+}
+
+/// Makes room for a flow that was refused for `reason`.
+#[inline(always)]
+fn make_room<T: Tables>(tables: &T, event: &Event, service: &Service, backend: u32, reason: DropReason) -> bool {
+    match reason {
+        DropReason::FlowTableFull => tables.flow_make_room(event),
+        DropReason::NatPortsExhausted if service.forward == forward::NAT => tables.nat_make_room(event, backend),
+        _ => false,
+    }
 }
 
 #[inline(always)]

@@ -15,6 +15,7 @@ use crate::{
     packet::Packet,
     parse, pipeline,
     tables::Tables,
+    tcp_option::{self, TcpOption},
     time_wait::{self, Mark},
     verdict::{DropReason, Verdict},
     vlan,
@@ -48,6 +49,11 @@ pub trait Stages: Packet {
     /// [`time_wait::mark`]; none of a segment cut short.
     fn mark(&self, l4: usize, length: u16) -> Mark {
         time_wait::mark(self, l4, length).unwrap_or(Mark::NONE)
+    }
+
+    /// [`tcp_option::at`].
+    fn tcp_option(&self, offset: usize) -> Option<TcpOption> {
+        tcp_option::at(self, offset)
     }
 
     /// [`http::class`].

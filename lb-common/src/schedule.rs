@@ -37,8 +37,11 @@ pub fn backend<T: Tables>(
         return Err(DropReason::NoBackend);
     }
     match service.algorithm {
-        algorithm::MAGLEV => from(tables, ring, consistent(service, ring, source, source_port), avoid),
-        algorithm::SOURCE_HASH => from(tables, ring, consistent(service, ring, source, Be16::from_raw(0)), avoid),
+        algorithm::MAGLEV | algorithm::SOURCE_HASH => {
+            let has_port = service.algorithm == algorithm::MAGLEV;
+            let port = if has_port { source_port } else { Be16::from_raw(0) };
+            from(tables, ring, consistent(service, ring, source, port), avoid)
+        }
         algorithm::LEAST_CONNECTIONS => fewest(tables, slot, ring, avoid),
         algorithm::RANDOM_TWO => two(tables, ring, avoid),
         _ => turns(tables, slot, ring, avoid),
@@ -105,7 +108,7 @@ fn consistent(service: &Service, ring: Ring, source: AddressWords, source_port: 
 /// The backend with the fewest open flows for its weight, each standing in the ring once.
 ///
 /// The verifier follows every branch of every turn of the loop, unless two paths leave it with equal states; so there is
-/// one running minimum of numbers that hold both the score and the index.
+/// one running minimum of numbers that hold both the score and the index, and that another function says.
 #[inline(always)]
 fn fewest<T: Tables>(tables: &T, slot: u32, ring: Ring, avoid: u32) -> Result<u32, DropReason> {
     let start = next_turn(tables, slot, ring)?;
@@ -114,11 +117,21 @@ fn fewest<T: Tables>(tables: &T, slot: u32, ring: Ring, avoid: u32) -> Result<u3
         if step >= ring.length {
             break;
         }
-        let index = entry(tables, ring, (start + step) % ring.length.max(1))?;
-        let last = u64::from(index == avoid) << 63;
-        best = best.min(last | score(tables, index)? << INDEX_BITS | u64::from(index));
+        let position = (start + step) % ring.length.max(1);
+        best = best.min(tables.load_rank(ring.base.wrapping_add(position), avoid));
+    }
+    if best == u64::MAX {
+        return Err(DropReason::Internal);
     }
     Ok(best as u32 & (MAX_BACKENDS - 1))
+}
+
+/// How well the backend of an entry of the ring space suits by its open flows, less being better, with its index.
+#[inline(always)]
+pub fn load_rank<T: Tables>(tables: &T, entry: u32, avoid: u32) -> u64 {
+    let Some(index) = tables.ring(entry) else { return u64::MAX };
+    let Ok(score) = score(tables, index) else { return u64::MAX };
+    u64::from(index == avoid) << 63 | score << INDEX_BITS | u64::from(index)
 }
 
 /// The better of two at random (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001).

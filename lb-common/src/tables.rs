@@ -8,7 +8,7 @@ use crate::{
     layout::{Backend, BackendCounters, Config, FlowSet, FragmentSlot, NatSlot, Service, ServiceState},
     nat,
     parse::Flags,
-    room,
+    room, schedule,
     verdict::DropReason,
 };
 
@@ -63,8 +63,8 @@ pub trait Tables: Sized {
 
     /// [`event::open`].
     #[inline(always)]
-    fn open(&self, event: &Event, backend: u32) -> Result<FlowWord, DropReason> {
-        event::open(self, event, backend)
+    fn open(&self, event: &Event, backend: u32, place: Option<nat::Place>) -> Result<FlowWord, DropReason> {
+        event::open(self, event, backend, place)
     }
 
     /// [`event::choose`].
@@ -79,16 +79,64 @@ pub trait Tables: Sized {
         flow::missed(self, set, way, now)
     }
 
+    /// [`flow::move_away`].
+    #[inline(always)]
+    fn flow_move(&self, set: u32, way: u32, now: Ticks) -> bool {
+        flow::move_away(self, set, way, now)
+    }
+
+    /// [`nat::pick`].
+    #[inline(always)]
+    fn nat_pick(&self, client: &Event, backend: u32) -> Option<nat::Place> {
+        nat::pick(self, client, backend)
+    }
+
+    /// [`nat::pick_dnat`].
+    #[inline(always)]
+    fn dnat_pick(&self, client: &Event, backend: u32) -> Option<nat::Place> {
+        nat::pick_dnat(self, client, backend)
+    }
+
+    /// [`nat::find_dnat`].
+    #[inline(always)]
+    fn dnat_find(&self, client: &Event, flow: FlowWord, row: u32) -> Option<u32> {
+        nat::find_dnat(self, client, flow, row)
+    }
+
     /// [`nat::missed`].
     #[inline(always)]
-    fn nat_missed(&self, slot: u32, client: &Event, fresh: FlowWord, urgent: bool) -> u32 {
-        nat::missed(self, slot, client, fresh, urgent)
+    fn nat_missed(&self, slot: u32, client: &Event, fresh: FlowWord) -> u32 {
+        nat::missed(self, slot, client, fresh)
     }
 
     /// [`nat::rank`].
     #[inline(always)]
     fn nat_rank(&self, slot: u32, client: &Event, fresh: FlowWord) -> u32 {
         nat::rank(self, slot, client, fresh)
+    }
+
+    /// [`event::make_room`].
+    #[inline(always)]
+    fn flow_make_room(&self, event: &Event) -> bool {
+        event::make_room(self, event)
+    }
+
+    /// [`nat::make_room`].
+    #[inline(always)]
+    fn nat_make_room(&self, client: &Event, backend: u32) -> bool {
+        nat::make_room(self, client, backend)
+    }
+
+    /// [`nat::suits`].
+    #[inline(always)]
+    fn nat_suits(&self, slot: u32, client: &Event, fresh: FlowWord, urgent: bool) -> bool {
+        nat::suits(self, slot, client, fresh, urgent)
+    }
+
+    /// [`room::take`].
+    #[inline(always)]
+    fn take(&self, service: u32, choice: u32, avoid: u32) -> Result<u32, DropReason> {
+        room::take(self, service, choice, avoid)
     }
 
     /// [`room::find`].
@@ -101,6 +149,12 @@ pub trait Tables: Sized {
     #[inline(always)]
     fn rank(&self, entry: u32, avoid: u32, backup: bool) -> u64 {
         room::rank(self, entry, avoid, backup)
+    }
+
+    /// [`schedule::load_rank`].
+    #[inline(always)]
+    fn load_rank(&self, entry: u32, avoid: u32) -> u64 {
+        schedule::load_rank(self, entry, avoid)
     }
 
     /// [`event::advance`].

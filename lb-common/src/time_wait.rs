@@ -6,14 +6,12 @@
 //! clocks of its own (RFC 6528, section 3; RFC 7323, section 5.4). So a slot keeps the [`Mark`] of its last flow, and goes
 //! to a client whose SYN the backend will take.
 
-use network_types::tcp::TcpHdr;
-
 use crate::{
     flow::ticks,
     header::{Byte, Word},
     ip::L3,
-    mss,
-    packet::Packet,
+    rare::Stages,
+    tcp_option::{self, TcpOption},
 };
 
 /// How long a backend remembers: Linux' TCP_TIMEWAIT_LEN.
@@ -43,28 +41,16 @@ const fn is_after(a: u32, b: u32) -> bool {
 
 /// The mark of the segment whose header is at `l4`, in an IP packet of so many bytes.
 #[inline(always)]
-pub fn mark<P: Packet>(packet: &P, l4: usize, length: u16) -> Option<Mark> {
+pub fn mark<P: Stages>(packet: &P, l4: usize, length: u16) -> Option<Mark> {
     const FIN: u8 = 1;
-    const TIMESTAMPS: u8 = 8;
+    const TIMESTAMPS: TcpOption = TcpOption { kind: 8, size: 10 };
     let header = usize::from(packet.at::<Byte>(l4 + 12)?.0 >> 4) * 4;
     let fin = packet.at::<Byte>(l4 + 13)?.0 & FIN;
     let payload = (L3 + usize::from(length)).wrapping_sub(l4 + header) as u32;
     let sequence = packet.at::<Word>(l4 + 4)?.get().wrapping_add(payload).wrapping_add(u32::from(fin));
-    let mut timestamp = 0;
-    let mut option = size_of::<TcpHdr>();
-    for _ in 0..mss::MAX_OPTIONS {
-        if option + 10 > header {
-            break;
-        }
-        match packet.at::<Byte>(l4 + option)?.0 {
-            0 => break,
-            1 => option += 1,
-            TIMESTAMPS => {
-                timestamp = packet.at::<Word>(l4 + option + 2)?.get();
-                break;
-            }
-            _ => option += usize::from(packet.at::<Byte>(l4 + option + 1)?.0).max(2),
-        }
-    }
+    let timestamp = match tcp_option::find(packet, l4, header, TIMESTAMPS) {
+        Some(option) => packet.at::<Word>(l4 + option + 2)?.get(),
+        None => 0,
+    };
     Some(Mark(u64::from(timestamp) << 32 | u64::from(sequence)))
 }

@@ -5,10 +5,11 @@
 use lb_common::{
     event::{self, Event},
     flow::{self, FlowWord, State, Ticks},
-    nat,
+    nat::{self, Place},
     parse::Flags,
-    room,
+    room, schedule,
     verdict::DropReason,
+    wire::Be16,
 };
 
 use crate::maps::Maps;
@@ -30,10 +31,10 @@ pub(crate) fn decode(value: u64) -> Result<FlowWord, DropReason> {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn flow_open(event: *const Event, backend: u32) -> u64 {
+pub(crate) extern "C" fn flow_open(event: *const Event, backend: u32, place: u64) -> u64 {
     // SAFETY: the verifier checks that it is null or an event.
     let Some(event) = (unsafe { event.as_ref() }) else { return encode(Err(DropReason::Internal)) };
-    encode(event::open(&Maps, event, backend))
+    encode(event::open(&Maps, event, backend, decode_place(place)))
 }
 
 /// An index, or a reason with a bit above.
@@ -60,6 +61,12 @@ pub(crate) extern "C" fn flow_choose(event: *const Event) -> u64 {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
+pub(crate) extern "C" fn flow_take(service: u32, choice: u32, avoid: u32) -> u64 {
+    encode_index(room::take(&Maps, service, choice, avoid))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
 pub(crate) extern "C" fn flow_room(service: u32, avoid: u32) -> u64 {
     encode_index(room::find(&Maps, service, avoid))
 }
@@ -68,6 +75,12 @@ pub(crate) extern "C" fn flow_room(service: u32, avoid: u32) -> u64 {
 #[inline(never)]
 pub(crate) extern "C" fn flow_rank(entry: u32, avoid: u32, backup: u32) -> u64 {
     room::rank(&Maps, entry, avoid, backup != 0)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn flow_load_rank(entry: u32, avoid: u32) -> u64 {
+    schedule::load_rank(&Maps, entry, avoid)
 }
 
 #[unsafe(no_mangle)]
@@ -92,10 +105,76 @@ pub(crate) extern "C" fn flow_missed(set: u32, way: u32, now: u32) -> u64 {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn nat_missed(slot: u32, client: *const Event, fresh: u64, urgent: u32) -> u64 {
+pub(crate) extern "C" fn flow_move(set: u32, way: u32, now: u32) -> u64 {
+    flow::move_away(&Maps, set, way, Ticks::of(now)).into()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn flow_make_room(event: *const Event) -> u64 {
+    // SAFETY: as above.
+    let Some(event) = (unsafe { event.as_ref() }) else { return 0 };
+    event::make_room(&Maps, event).into()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn nat_make_room(client: *const Event, backend: u32) -> u64 {
+    // SAFETY: as above.
+    let Some(client) = (unsafe { client.as_ref() }) else { return 0 };
+    nat::make_room(&Maps, client, backend).into()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn nat_suits(slot: u32, client: *const Event, fresh: u64, urgent: u32) -> u64 {
+    // SAFETY: as above.
+    let Some(client) = (unsafe { client.as_ref() }) else { return 0 };
+    nat::suits(&Maps, slot, client, FlowWord(fresh), urgent != 0).into()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn nat_pick(client: *const Event, backend: u32) -> u64 {
+    // SAFETY: as above.
+    let Some(client) = (unsafe { client.as_ref() }) else { return 0 };
+    encode_place(nat::pick(&Maps, client, backend))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn dnat_pick(client: *const Event, backend: u32) -> u64 {
+    // SAFETY: as above.
+    let Some(client) = (unsafe { client.as_ref() }) else { return 0 };
+    encode_place(nat::pick_dnat(&Maps, client, backend))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn dnat_find(client: *const Event, flow: u64, row: u32) -> u64 {
+    // SAFETY: as above.
+    let step = unsafe { client.as_ref() }.and_then(|client| nat::find_dnat(&Maps, client, FlowWord(flow), row));
+    encode_index(step.ok_or(DropReason::Internal))
+}
+
+/// The slot's index, the port in wire order and, so that none is zero, a bit above.
+#[inline(always)]
+pub(crate) fn encode_place(place: Option<Place>) -> u64 {
+    place.map_or(0, |place| 1 << 48 | u64::from(place.port.raw()) << 32 | u64::from(place.slot))
+}
+
+/// Back from [`encode_place`].
+#[inline(always)]
+pub(crate) fn decode_place(value: u64) -> Option<Place> {
+    (value != 0).then_some(Place { slot: value as u32, port: Be16::from_raw((value >> 32) as u16) })
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn nat_missed(slot: u32, client: *const Event, fresh: u64) -> u64 {
     // SAFETY: as above.
     let Some(client) = (unsafe { client.as_ref() }) else { return u32::MAX.into() };
-    nat::missed(&Maps, slot, client, FlowWord(fresh), urgent != 0).into()
+    nat::missed(&Maps, slot, client, FlowWord(fresh)).into()
 }
 
 #[unsafe(no_mangle)]

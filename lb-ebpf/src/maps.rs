@@ -20,6 +20,7 @@ use lb_common::{
         Backend, BackendCounters, BackendInfo, Config, FlowSet, FragmentSlot, NatSlot, Service, ServiceInfo,
         ServiceState,
     },
+    nat::Place,
     parse::Flags,
     tables::Tables,
     verdict::DropReason,
@@ -222,8 +223,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn open(&self, event: &Event, backend: u32) -> Result<FlowWord, DropReason> {
-        event::decode(event::flow_open(event, backend))
+    fn open(&self, event: &Event, backend: u32, place: Option<Place>) -> Result<FlowWord, DropReason> {
+        event::decode(event::flow_open(event, backend, event::encode_place(place)))
     }
 
     #[inline(always)]
@@ -237,13 +238,53 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn nat_missed(&self, slot: u32, client: &Event, fresh: FlowWord, urgent: bool) -> u32 {
-        event::nat_missed(slot, client, fresh.0, urgent.into()) as u32
+    fn flow_move(&self, set: u32, way: u32, now: Ticks) -> bool {
+        event::flow_move(set, way, now.number()) != 0
+    }
+
+    #[inline(always)]
+    fn flow_make_room(&self, event: &Event) -> bool {
+        event::flow_make_room(event) != 0
+    }
+
+    #[inline(always)]
+    fn nat_make_room(&self, client: &Event, backend: u32) -> bool {
+        event::nat_make_room(client, backend) != 0
+    }
+
+    #[inline(always)]
+    fn nat_suits(&self, slot: u32, client: &Event, fresh: FlowWord, urgent: bool) -> bool {
+        event::nat_suits(slot, client, fresh.0, urgent.into()) != 0
+    }
+
+    #[inline(always)]
+    fn nat_pick(&self, client: &Event, backend: u32) -> Option<Place> {
+        event::decode_place(event::nat_pick(client, backend))
+    }
+
+    #[inline(always)]
+    fn dnat_pick(&self, client: &Event, backend: u32) -> Option<Place> {
+        event::decode_place(event::dnat_pick(client, backend))
+    }
+
+    #[inline(always)]
+    fn dnat_find(&self, client: &Event, flow: FlowWord, row: u32) -> Option<u32> {
+        event::decode_index(event::dnat_find(client, flow.0, row)).ok()
+    }
+
+    #[inline(always)]
+    fn nat_missed(&self, slot: u32, client: &Event, fresh: FlowWord) -> u32 {
+        event::nat_missed(slot, client, fresh.0) as u32
     }
 
     #[inline(always)]
     fn nat_rank(&self, slot: u32, client: &Event, fresh: FlowWord) -> u32 {
         event::nat_rank(slot, client, fresh.0) as u32
+    }
+
+    #[inline(always)]
+    fn take(&self, service: u32, choice: u32, avoid: u32) -> Result<u32, DropReason> {
+        event::decode_index(event::flow_take(service, choice, avoid))
     }
 
     #[inline(always)]
@@ -254,6 +295,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn rank(&self, entry: u32, avoid: u32, backup: bool) -> u64 {
         event::flow_rank(entry, avoid, backup.into())
+    }
+
+    #[inline(always)]
+    fn load_rank(&self, entry: u32, avoid: u32) -> u64 {
+        event::flow_load_rank(entry, avoid)
     }
 
     #[inline(always)]

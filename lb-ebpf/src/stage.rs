@@ -10,6 +10,7 @@ use lb_common::{
     mss,
     rare::{self, Stages},
     tables::Tables,
+    tcp_option::{self, TcpOption},
     time_wait::{self, Mark},
     verdict::Verdict,
 };
@@ -20,6 +21,9 @@ use crate::{frame::XdpFrame, maps::Maps, opaque};
 /// Headers end before it; a bound for the verifier.
 const L4_MASK: u32 = 0x7ff;
 
+/// Options do.
+const OPTION_MASK: u32 = 0xfff;
+
 impl<const ROUGH: bool> Stages for XdpFrame<'_, ROUGH> {
     #[inline(always)]
     fn clamp_mss(&mut self, l4: usize, most: u16) {
@@ -29,6 +33,12 @@ impl<const ROUGH: bool> Stages for XdpFrame<'_, ROUGH> {
     #[inline(always)]
     fn mark(&self, l4: usize, length: u16) -> Mark {
         Mark(segment_mark(self.ctx.ctx, l4 as u32, length.into()))
+    }
+
+    #[inline(always)]
+    fn tcp_option(&self, offset: usize) -> Option<TcpOption> {
+        let option = option_at(self.ctx.ctx, offset as u32);
+        (option != 0).then_some(TcpOption { kind: option as u8, size: (option >> 8) as u8 })
     }
 
     #[inline(always)]
@@ -120,6 +130,15 @@ extern "C" fn clamp_mss(ctx: *mut xdp_md, l4: u32, most: u32) -> u64 {
 extern "C" fn segment_mark(ctx: *mut xdp_md, l4: u32, length: u32) -> u64 {
     let ctx = XdpContext::new(ctx);
     time_wait::mark(&XdpFrame::<true>::new(&ctx), (l4 & L4_MASK) as usize, length as u16).unwrap_or(Mark::NONE).0
+}
+
+/// Kind and size; the size is not zero.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn option_at(ctx: *mut xdp_md, offset: u32) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    let option = tcp_option::at(&XdpFrame::<true>::new(&ctx), (offset & OPTION_MASK) as usize);
+    option.map_or(0, |TcpOption { kind, size }| u64::from(size) << 8 | u64::from(kind))
 }
 
 /// One more than the class, or none as zero.

@@ -60,7 +60,7 @@ pub(super) fn entries(config: &Config) -> [(&'static str, u32); 17] {
         ("BACKENDS", config.backends),
         ("RINGS", config.rings / 2),
         ("FLOWS", config.flow_mask + 1),
-        ("NAT", config.nat_slots),
+        ("NAT", config.nat_slots()),
         ("FRAGMENTS", config.fragment_mask + 1),
         ("LOADS", config.backends),
         ("LIMITS", config.backends + 1),

@@ -24,6 +24,9 @@ const DATAGRAM_SECONDS: u32 = 120;
 /// Packets whose fragments are under way at the same time.
 const FRAGMENTS: u32 = 8192;
 
+/// The logarithm of what is at least the number of ports there are.
+const FEWEST_NAT_SLOTS: u32 = 16;
+
 /// Words of the ring space: 8 million entries, 64 bytes for each of a million flows' worth of backends.
 const RING_WORDS: u32 = 1 << 22;
 
@@ -48,7 +51,7 @@ pub(super) fn config(options: &Options, cpus: u32) -> Result<Config, Error> {
         version: VERSION,
         service_mask: services - 1,
         flow_mask: sets - 1,
-        nat_slots: (options.flows / 2).saturating_mul(3).max(1 << 16),
+        nat_shift: (options.flows.next_power_of_two().trailing_zeros().saturating_sub(1)).max(FEWEST_NAT_SLOTS),
         backends,
         rings: RING_WORDS * 2,
         cpus,
