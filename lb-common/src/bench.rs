@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// Words of headers that are restored: all that a program could have changed of an IPv6 TCP frame.
-pub const TEMPLATE_WORDS: usize = 8;
+/// Words of headers that are restored: all that a program could have changed of an IPv6 TCP frame, whose checksum ends there.
+pub const TEMPLATE_WORDS: usize = 9;
 
 /// The frame to restore, and how flows differ from each other.
 #[repr(C)]
@@ -15,8 +15,14 @@ pub struct Template {
     pub length: u64,
     /// Flows less one; the number of flows is a power of two.
     pub turn_mask: u64,
-    /// The flow whose turn it was.
-    pub turn: u64,
+    /// Packets sent so far.
+    pub sent: u64,
+    /// Packets to be sent.
+    pub packets: u64,
+    /// When the first was sent, in nanoseconds.
+    pub first_ns: u64,
+    /// When the last was sent.
+    pub last_ns: u64,
     /// Where a flow's four bytes of address go: the high half of its key.
     pub address_at: u32,
     /// Where a flow's port goes: the low 16 bits of its key, in wire order.

@@ -1,5 +1,6 @@
 //! `cargo xtask COMMAND`: everything one does with this repository, a file per command.
 
+mod bench;
 mod build;
 mod dist;
 mod kernels;
@@ -31,6 +32,9 @@ enum Command {
     Run(run::Arguments),
     /// Replay the outage that lb exists to prevent: as it was, and with lb
     Outage(outage::Arguments),
+    /// Measure
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Run every check and every test
     Test,
     /// Build the Debian package into target/debian
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
         Command::Build(arguments) => build::build(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Outage(arguments) => outage::outage(&arguments),
+        Command::Bench(bench) => bench::bench(&bench),
         Command::Test => test::test(),
         Command::Dist => dist::dist(),
         Command::Kernels(arguments) => kernels::kernels(&arguments),

@@ -69,6 +69,22 @@ pub(crate) fn with_root(work: impl FnOnce() -> Result<()>) -> Result<()> {
     Err(again.env(AGAIN, "1").exec()).context("cannot start sudo")
 }
 
+/// Has a cargo start what it builds as root.
+pub(crate) fn start_as_root(cargo: &mut Command) -> Result<()> {
+    if !lab::is_root() {
+        cargo.env(runner_variable()?, "sudo --preserve-env");
+    }
+    Ok(())
+}
+
+/// What tells cargo the program that starts the test binaries.
+fn runner_variable() -> Result<String> {
+    let output = Command::new("rustc").arg("-vV").output().context("cannot start rustc")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let host = text.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names its host")?;
+    Ok(format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace(['-', '.'], "_")))
+}
+
 /// Whether sudo has started this: whoever did that has built what it needs.
 pub(crate) fn is_again() -> bool {
     env::var_os(AGAIN).is_some()

@@ -2,12 +2,12 @@
 
 use std::{env, process::Command, time::Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::{
     build,
     setup::{self, Purpose},
-    shell::{cargo, find, step},
+    shell::{cargo, find, start_as_root, step},
 };
 
 /// What the host's compiler compiles: all but the BPF program, which lb-userspace's build script compiles. The same
@@ -38,21 +38,11 @@ fn end_to_end() -> Result<Command> {
     tests.args(HOST).args(["--test", "*"]);
     if lab::is_root() || find("sudo").is_some() {
         tests.env("LB_LAB", "required");
-        if !lab::is_root() {
-            tests.env(runner_variable()?, "sudo --preserve-env");
-        }
+        start_as_root(&mut tests)?;
     } else if env::var_os("CI").is_some() {
         bail!("the end-to-end tests need root, and there is no sudo");
     } else {
         println!("the end-to-end tests are skipped: they need root, and there is no sudo");
     }
     Ok(tests)
-}
-
-/// What tells cargo the program that starts the test binaries.
-fn runner_variable() -> Result<String> {
-    let output = Command::new("rustc").arg("-vV").output().context("cannot start rustc")?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let host = text.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names its host")?;
-    Ok(format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace(['-', '.'], "_")))
 }

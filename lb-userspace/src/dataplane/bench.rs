@@ -1,55 +1,82 @@
 //! Nanoseconds per packet of the loaded program and of the floors, by `BPF_PROG_TEST_RUN`.
 
-use std::{path::Path, time::Duration};
+use std::{
+    mem::offset_of,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
 
 use aya::{
     Ebpf, EbpfLoader,
     maps::{MapData, ProgramArray},
-    programs::{ProgramError, TestRun, TestRunOptions, Xdp},
+    programs::{ProgramError, TestRun, TestRunOptions, Xdp, xdp::XdpMode},
 };
-use lb_common::bench::{TEMPLATE_WORDS, Template};
+use lb_common::{
+    bench::{TEMPLATE_WORDS, Template},
+    flow::{FlowWord, State},
+    layout::{NatSlot, Service, backend_flags, forward},
+    wire::Be16,
+};
 
-use super::{Dataplane, DryRun, Error, dry_run, link, program, region::Region};
+use super::{Counters, Dataplane, DropCount, DryRun, Error, address, dry_run, link, program, region::Region, snapshot};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-bench"));
 
-/// What is measured.
+/// A program that does next to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Measured {
-    /// The balancer.
-    Balancer,
-    /// A program that passes.
+pub enum Floor {
+    /// Drops.
+    Drop,
+    /// Passes.
     Pass,
-    /// A program that swaps the MAC addresses.
+    /// Swaps the MAC addresses.
     Swap,
-    /// A program that pushes a constant IPv4 header.
+    /// Pushes a constant IPv4 header.
     Ipip,
 }
 
 /// Frames that differ in four bytes of address and a port.
 #[derive(Clone, Debug)]
 pub struct Frames {
-    /// The first of them; at least 64 bytes.
+    /// The first of them; at least 72 bytes.
     pub frame: Vec<u8>,
     /// Offset of the four bytes of address.
     pub address_at: u32,
     /// Offset of the port.
     pub port_at: u32,
-    /// Address bytes and port of each flow, a power of two of them.
-    pub flows: Vec<([u8; 4], u16)>,
+    /// What each flow has there; the number of flows is a power of two.
+    pub flows: Vec<FlowKey>,
 }
 
-/// The restoring program, its maps and the floors.
+/// Address bytes and port.
+pub type FlowKey = ([u8; 4], u16);
+
+impl Frames {
+    /// The frame of one flow.
+    #[must_use]
+    pub fn frame_of(&self, (address, port): FlowKey) -> Vec<u8> {
+        let mut frame = self.frame.clone();
+        frame[self.address_at as usize..][..4].copy_from_slice(&address);
+        frame[self.port_at as usize..][..2].copy_from_slice(&port.to_be_bytes());
+        frame
+    }
+}
+
+/// The restoring program, its maps and the floors. Its maps are pinned for as long as it lives.
 pub struct Harness {
     ebpf: Ebpf,
     template: Region<Template>,
     keys: Region<u64>,
     measured: ProgramArray<MapData>,
+    pin_dir: PathBuf,
     ifindex: u32,
 }
 
 impl Harness {
-    /// Loads it; its maps are pinned in a directory of their own, to be removed by the caller.
+    /// Loads it, with maps in a directory of their own. The program that passes is attached to the interface that frames seem
+    /// to come in by: the kernel takes no interface without one for that.
     ///
     /// # Errors
     ///
@@ -62,37 +89,46 @@ impl Harness {
             .map_max_entries("KEYS", most_flows)
             .load(OBJECT)
             .map_err(load)?;
-        for name in ["restore", "floor_pass", "floor_swap", "floor_ipip"] {
+        for name in ["restore", "floor_drop", "floor_pass", "floor_swap", "floor_ipip"] {
             xdp(&mut ebpf, name)?.load().map_err(|source| load(source.into()))?;
         }
+        xdp(&mut ebpf, "floor_pass")?
+            .attach_to_if_index(ifindex, XdpMode::Driver)
+            .map_err(|source| load(source.into()))?;
         let map = |source| Error::Map { path: "MEASURED".into(), source };
         let measured = ebpf.take_map("MEASURED").expect("lb-bench has it");
         Ok(Self {
             template: super::maps::map_pinned(&pin_dir.join("TEMPLATE"), 1, true)?,
             keys: super::maps::map_pinned(&pin_dir.join("KEYS"), most_flows, true)?,
             measured: ProgramArray::try_from(measured).map_err(map)?,
+            pin_dir: pin_dir.into(),
             ebpf,
             ifindex,
         })
     }
 
-    /// Chooses the program to measure.
+    /// Chooses a floor to measure.
     ///
     /// # Errors
     ///
     /// Where the kernel refuses.
-    pub fn choose(&mut self, measured: Measured, dataplane: &mut Dataplane) -> Result<(), Error> {
-        let fd = match measured {
-            Measured::Balancer => program::program(&mut dataplane.ebpf)?,
-            Measured::Pass => xdp(&mut self.ebpf, "floor_pass")?,
-            Measured::Swap => xdp(&mut self.ebpf, "floor_swap")?,
-            Measured::Ipip => xdp(&mut self.ebpf, "floor_ipip")?,
-        }
-        .fd()
-        .map_err(|source| Error::Load { source: Box::new(source.into()) })?
-        .try_clone()
-        .map_err(|source| Error::System { what: "cannot clone a program's descriptor".into(), source })?;
-        self.measured.set(0, &fd, 0).map_err(|source| Error::Map { path: "MEASURED".into(), source })
+    pub fn choose_floor(&mut self, floor: Floor) -> Result<(), Error> {
+        let name = match floor {
+            Floor::Drop => "floor_drop",
+            Floor::Pass => "floor_pass",
+            Floor::Swap => "floor_swap",
+            Floor::Ipip => "floor_ipip",
+        };
+        choose(&mut self.measured, xdp(&mut self.ebpf, name)?)
+    }
+
+    /// Chooses the balancer with these tables to measure.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel refuses.
+    pub fn choose_balancer(&mut self, dataplane: &mut Dataplane) -> Result<(), Error> {
+        choose(&mut self.measured, program::program(&mut dataplane.ebpf)?)
     }
 
     /// Sets the frames.
@@ -105,7 +141,10 @@ impl Harness {
                 words,
                 length: frames.frame.len() as u64,
                 turn_mask: frames.flows.len() as u64 - 1,
-                turn: frames.flows.len() as u64 - 1,
+                sent: 0,
+                packets: 0,
+                first_ns: 0,
+                last_ns: 0,
                 address_at: frames.address_at,
                 port_at: frames.port_at,
             },
@@ -116,7 +155,8 @@ impl Harness {
         }
     }
 
-    /// Sends so many packets, one after another, on this CPU: time per packet, and what became of the last.
+    /// Sends so many packets, one after another, on this CPU, from that of the first flow on: the time from the first to the last,
+    /// and what became of that.
     ///
     /// # Errors
     ///
@@ -124,6 +164,8 @@ impl Harness {
     pub fn run(&mut self, frames: &Frames, packets: u32) -> Result<(Duration, DryRun), Error> {
         let mut out = vec![0; frames.frame.len() + 256];
         let context = dry_run::context(frames.frame.len(), self.ifindex);
+        let template = self.template.read(0);
+        self.template.write(0, &Template { sent: 0, packets: packets.into(), ..template });
         let result = xdp(&mut self.ebpf, "restore")?
             .test_run(TestRunOptions {
                 data_in: Some(&frames.frame),
@@ -134,7 +176,119 @@ impl Harness {
             })
             .map_err(|source| Error::Load { source: Box::new(source.into()) })?;
         out.truncate(result.data_size_out as usize);
-        Ok((result.duration, DryRun { action: dry_run::action(result.return_value), frame: out }))
+        let Template { first_ns, last_ns, .. } = self.template.read(0);
+        let time = Duration::from_nanos(last_ns.saturating_sub(first_ns));
+        Ok((time, DryRun { action: dry_run::action(result.return_value), frame: out }))
+    }
+}
+
+impl Drop for Harness {
+    fn drop(&mut self) {
+        for name in ["TEMPLATE", "KEYS"] {
+            let _ = std::fs::remove_file(self.pin_dir.join(name));
+        }
+        let _ = std::fs::remove_dir(&self.pin_dir);
+    }
+}
+
+fn choose(measured: &mut ProgramArray<MapData>, program: &Xdp) -> Result<(), Error> {
+    let fd = program.fd().map_err(|source| Error::Load { source: Box::new(source.into()) })?;
+    measured.set(0, fd, 0).map_err(|source| Error::Map { path: "MEASURED".into(), source })
+}
+
+/// What the program has counted, of all backends.
+#[derive(Clone, Debug, Default)]
+pub struct Counted {
+    /// Packets and flows.
+    pub totals: Counters,
+    /// Packets dropped, by reason.
+    pub drops: Vec<DropCount>,
+}
+
+/// A flow as its backend sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackendFlow {
+    /// The backend.
+    pub backend: SocketAddr,
+    /// Whom it answers.
+    pub client: SocketAddr,
+}
+
+/// A program that the kernel has verified and translated.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The entry point.
+    pub name: &'static str,
+    /// How long the system call took.
+    pub time: Duration,
+    /// Instructions that the verifier went through.
+    pub verified_instructions: u32,
+}
+
+impl Dataplane {
+    /// Lets packets leave by an interface that nothing is attached to.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel refuses the interface.
+    pub fn allow_device(&mut self, ifindex: u32) -> Result<(), Error> {
+        program::allow_device(&self.options.pin_dir, ifindex)
+    }
+
+    /// What the program has counted so far: no look at any flow.
+    #[must_use]
+    pub fn counted(&self) -> Counted {
+        let mut counted = Counted::default();
+        for (index, _) in self.maps.backends() {
+            counted.totals += self.maps.counters(index).into();
+        }
+        counted.drops = snapshot::drops(&self.maps);
+        counted
+    }
+
+    /// The established flows whose answers come back this way.
+    #[must_use]
+    pub fn answered_flows(&self) -> Vec<BackendFlow> {
+        const WORDS: usize = size_of::<NatSlot>() / 8;
+        let (slots, _) = self.maps.nat.words().as_chunks::<WORDS>();
+        let established = |slot: &&[AtomicU64; WORDS]| {
+            FlowWord(slot[offset_of!(NatSlot, word) / 8].load(Ordering::Relaxed)).state() == State::Established
+        };
+        slots.iter().filter(established).map(|slot| self.backend_flow(slot)).collect()
+    }
+
+    /// Of the words of a [`NatSlot`].
+    fn backend_flow(&self, slot: &[AtomicU64]) -> BackendFlow {
+        let word = |field: usize| slot[field / 8].load(Ordering::Relaxed);
+        let port_service = word(offset_of!(NatSlot, port_service));
+        let client = [0, 8].map(|half| word(offset_of!(NatSlot, client) + half));
+        let word = FlowWord(word(offset_of!(NatSlot, word)));
+        let service: Service = self.maps.services.read((port_service >> 16) as u32);
+        let backend = self.maps.backends.read(word.backend());
+        let family = if backend.flags & backend_flags::IPV6 == 0 { 4 } else { 6 };
+        let client = if service.forward == forward::DNAT {
+            address::socket(client, family, Be16::from_raw(port_service as u16))
+        } else {
+            address::socket(backend.source, family, word.port())
+        };
+        BackendFlow { backend: address::of_backend(&backend), client }
+    }
+
+    /// Has the kernel verify and translate the program once more, beside the running one.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel refuses.
+    pub fn load_again(&self) -> Result<Vec<Loaded>, Error> {
+        let mut ebpf = program::object(&self.options.pin_dir, &self.maps.config, self.variant)?;
+        let mut load = |name| {
+            let started = Instant::now();
+            let program = program::load_entry_point(&mut ebpf, name)?;
+            let time = started.elapsed();
+            let info = program.info().map_err(|source| Error::Load { source: Box::new(source.into()) })?;
+            Ok(Loaded { name, time, verified_instructions: info.verified_instruction_count().unwrap_or(0) })
+        };
+        program::ENTRY_POINTS.into_iter().map(&mut load).collect()
     }
 }
 

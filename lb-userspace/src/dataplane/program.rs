@@ -16,6 +16,7 @@ use crate::interface;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf"));
 
 /// The entry points in lb-ebpf: the common path, and the rare one that it calls.
+pub(super) const ENTRY_POINTS: [&str; 2] = [PROGRAM, RARE];
 const PROGRAM: &str = "lb";
 const RARE: &str = "lb_rare";
 
@@ -30,20 +31,9 @@ pub(super) struct Variant {
 
 /// Loads the program for the maps pinned in a directory; creates and pins those that are missing.
 pub(super) fn load(pin_dir: &Path, config: &Config, variant: Variant) -> Result<Ebpf, Error> {
-    let entries = maps::entries(config);
-    let log_level = if variant.log_drops { aya_log::Level::Info as u8 } else { 0 };
-    let mut loader = EbpfLoader::new();
-    loader
-        .default_map_pin_directory(pin_dir)
-        .override_global("CONFIG", bytemuck::bytes_of(config), true)
-        .override_global("FEATURES", &variant.features, true)
-        .override_global(aya_log::LEVEL, &log_level, true);
-    for (name, entries) in entries {
-        loader.map_max_entries(name, entries);
-    }
-    let mut ebpf = loader.load(OBJECT).map_err(|source| Error::Load { source: Box::new(source) })?;
-    for name in [PROGRAM, RARE] {
-        entry_point(&mut ebpf, name)?.load().map_err(|source| Error::Load { source: Box::new(source.into()) })?;
+    let mut ebpf = object(pin_dir, config, variant)?;
+    for name in ENTRY_POINTS {
+        load_entry_point(&mut ebpf, name)?;
     }
     let rare = entry_point(&mut ebpf, RARE)?
         .fd()
@@ -57,6 +47,29 @@ pub(super) fn load(pin_dir: &Path, config: &Config, variant: Variant) -> Result<
         .and_then(|mut programs: ProgramArray<MapData>| programs.set(0, &rare, 0))
         .map_err(|source| Error::Map { path, source })?;
     Ok(ebpf)
+}
+
+/// The object with its maps, its entry points not yet loaded.
+pub(super) fn object(pin_dir: &Path, config: &Config, variant: Variant) -> Result<Ebpf, Error> {
+    let entries = maps::entries(config);
+    let log_level = if variant.log_drops { aya_log::Level::Info as u8 } else { 0 };
+    let mut loader = EbpfLoader::new();
+    loader
+        .default_map_pin_directory(pin_dir)
+        .override_global("CONFIG", bytemuck::bytes_of(config), true)
+        .override_global("FEATURES", &variant.features, true)
+        .override_global(aya_log::LEVEL, &log_level, true);
+    for (name, entries) in entries {
+        loader.map_max_entries(name, entries);
+    }
+    loader.load(OBJECT).map_err(|source| Error::Load { source: Box::new(source) })
+}
+
+/// Has the kernel verify and translate an entry point.
+pub(super) fn load_entry_point<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, Error> {
+    let program = entry_point(ebpf, name)?;
+    program.load().map_err(|source| Error::Load { source: Box::new(source.into()) })?;
+    Ok(program)
 }
 
 pub(super) fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
@@ -99,7 +112,7 @@ pub(super) fn remove_all(pin_dir: &Path) -> Result<Vec<String>, Error> {
 }
 
 /// Lets packets leave by an interface.
-fn allow_device(pin_dir: &Path, ifindex: u32) -> Result<(), Error> {
+pub(super) fn allow_device(pin_dir: &Path, ifindex: u32) -> Result<(), Error> {
     let path = pin_dir.join("DEVICES");
     let map = MapData::from_pin(&path)
         .and_then(aya::maps::Map::from_map_data)

@@ -271,7 +271,8 @@ pub(super) fn algorithm(number: u8) -> Algorithm {
     }
 }
 
-fn drops(maps: &Maps) -> Vec<Drop> {
+/// Packets dropped, by reason.
+pub(super) fn drops(maps: &Maps) -> Vec<Drop> {
     let packets = |reason: DropReason| {
         (0..maps.config.cpus).map(|cpu| maps.drops.read(cpu * maps::DROP_ROW + reason as u32)).sum()
     };

@@ -1,0 +1,18 @@
+//! `cargo xtask bench WHAT`: measurements, a file per bench.
+
+mod packet;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+#[derive(Subcommand)]
+pub(crate) enum Bench {
+    /// Nanoseconds per packet, beside floors that do next to nothing, and how they grow
+    Packet(packet::Arguments),
+}
+
+pub(crate) fn bench(bench: &Bench) -> Result<()> {
+    match bench {
+        Bench::Packet(arguments) => packet::bench(arguments),
+    }
+}
