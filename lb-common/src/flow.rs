@@ -1,8 +1,10 @@
 //! The flow table: which backend an established flow belongs to.
 //!
-//! Set-associative: a flow may stand in either of two sets of four, each one cache line. The second is looked at only
-//! where the first is full. Each follows from the other and the slot's tag, so a flow can be moved to make room for
-//! another (partial-key cuckoo hashing: Fan, Andersen, Kaminsky, Mitzenmacher, "Cuckoo Filter", CoNEXT 2014). A slot is a 64-bit tag, which for IPv4 is the flow itself (client address, client port,
+//! Set-associative: a flow may stand in any of three sets of four, each one cache line, and the next is looked at only
+//! where the one before is full. The first is of a part of the table that is small, so that as long as there are no more flows than
+//! fit there, what packets read is in the processor's cache and in its TLB. Of the two others each follows from the other and
+//! the slot's tag, so a flow can be moved to make room for another (partial-key cuckoo hashing: Fan, Andersen, Kaminsky,
+//! Mitzenmacher, "Cuckoo Filter", CoNEXT 2014). A slot is a 64-bit tag, which for IPv4 is the flow itself (client address, client port,
 //! service) and for IPv6 its service and 48 bits of a secret hash, and a [`FlowWord`] that says everything else and
 //! changes atomically. Nothing is ever deleted: what is too old is free.
 //!
@@ -292,18 +294,25 @@ impl Key {
         Self { tag, hash: hash::nh(&config.flow_key, client, rest) }
     }
 
-    /// Indexes of the two sets where the flow may stand.
+    /// Indexes of the sets where the flow may stand: one of those near by, then two of the others.
     #[inline(always)]
-    pub fn sets(&self, config: &Config) -> [u32; 2] {
-        let first = (self.hash >> 32) as u32 & config.flow_mask;
-        [first, other(config, first, self.tag)]
+    pub fn sets(&self, config: &Config) -> [u32; SETS] {
+        let near = (self.hash >> 32) as u32 & config.near_mask;
+        let far = config.near_mask + 1 + hash::scale(self.hash << 32, config.far_sets);
+        [near, far, other(config, far, self.tag)]
     }
 }
 
-/// The other set where the flow of a tag may stand: never the same one.
+/// Sets where a flow may stand.
+pub const SETS: usize = 3;
+
+/// The other one of the two sets far off where the flow of a tag may stand.
 #[inline(always)]
 fn other(config: &Config, set: u32, tag: u64) -> u32 {
-    set ^ ((hash::word(&config.tag_key, tag) >> 32) as u32 & config.flow_mask | 1)
+    let sum = hash::scale(hash::word(&config.tag_key, tag), config.far_sets);
+    let place = set.wrapping_sub(config.near_mask + 1);
+    let wrapped = if place > sum { config.far_sets } else { 0 };
+    config.near_mask + 1 + sum.wrapping_add(wrapped).wrapping_sub(place)
 }
 
 /// The flow's word; the flow may be dead.
@@ -318,15 +327,17 @@ pub fn find<T: Tables>(tables: &T, key: &Key) -> Option<FlowWord> {
 /// The flow's slot and word.
 #[inline(always)]
 pub fn locate<'t, T: Tables>(tables: &'t T, key: &Key) -> Option<(&'t FlowSlot, FlowWord)> {
-    let [first, second] = key.sets(tables.config());
-    let set = tables.flow_set(first)?;
-    if let Some(found) = locate_in(tables, set, key.tag) {
-        return Some(found);
+    for set in key.sets(tables.config()) {
+        let set = tables.flow_set(set)?;
+        if let Some(found) = locate_in(tables, set, key.tag) {
+            return Some(found);
+        }
+        // What was never full has no flow elsewhere.
+        if set.ways.iter().any(|slot| tables.load(&slot.word) == 0) {
+            return None;
+        }
     }
-    if set.ways.iter().any(|slot| tables.load(&slot.word) == 0) {
-        return None;
-    }
-    locate_in(tables, tables.flow_set(second)?, key.tag)
+    None
 }
 
 #[inline(always)]
@@ -345,13 +356,9 @@ fn locate_in<'t, T: Tables>(tables: &T, set: &'t FlowSet, tag: u64) -> Option<(&
 /// Puts a flow that [`find`] does not find into a slot whose flow is over.
 #[inline(always)]
 pub fn insert<T: Tables>(tables: &T, key: &Key, word: FlowWord) -> Result<(), DropReason> {
-    let [first, second] = key.sets(tables.config());
-    if put(tables, first, key.tag, word, word.seen()).is_some()
-        || put(tables, second, key.tag, word, word.seen()).is_some()
-    {
-        return Ok(());
-    }
-    Err(DropReason::FlowTableFull)
+    let mut sets = key.sets(tables.config()).into_iter();
+    let put = sets.any(|set| put(tables, set, key.tag, word, word.seen()).is_some());
+    if put { Ok(()) } else { Err(DropReason::FlowTableFull) }
 }
 
 /// Puts a flow into a slot of a set whose flow is over.
@@ -369,19 +376,19 @@ fn put<T: Tables>(tables: &T, set: u32, tag: u64, word: FlowWord, now: Ticks) ->
     })
 }
 
-/// Frees a slot where a flow may stand: moves another to the other set where that may stand, or else forgets the one that is
+/// Frees a slot where a flow may stand: moves another to the other set far off where that may stand, or else forgets the one that is
 /// missed least. False where all of them are established.
 #[inline(always)]
 pub fn make_room<T: Tables>(tables: &T, key: &Key, now: Ticks) -> bool {
-    let [first, second] = key.sets(tables.config());
-    let set = |place| if place < WAYS as u32 { first } else { second };
-    for place in 0..2 * WAYS as u32 {
+    let sets = key.sets(tables.config());
+    let set = |place: u32| sets[place as usize / WAYS % SETS];
+    for place in WAYS as u32..(SETS * WAYS) as u32 {
         if tables.flow_move(set(place), place, now) {
             return true;
         }
     }
     let mut least = u64::MAX;
-    for place in 0..2 * WAYS as u32 {
+    for place in 0..(SETS * WAYS) as u32 {
         least = least.min(u64::from(tables.flow_missed(set(place), place, now)) << 32 | u64::from(place));
     }
     let place = least as u32;
@@ -396,7 +403,7 @@ fn slot<T: Tables>(tables: &T, set: u32, way: u32) -> Option<&FlowSlot> {
     tables.flow_set(set)?.ways.get(way as usize & (WAYS - 1))
 }
 
-/// Moves a slot's flow to the other set where it may stand. Whether the slot is free; it is not where the other set is full, or where the flow
+/// Moves the flow of a slot far off to the other set where it may stand. Whether the slot is free; it is not where the other set is full, or where the flow
 /// changed meanwhile.
 #[inline(always)]
 pub fn move_away<T: Tables>(tables: &T, set: u32, way: u32, now: Ticks) -> bool {

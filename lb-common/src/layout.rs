@@ -41,8 +41,10 @@ pub struct Config {
     pub version: u32,
     /// Slots of the service table less one; the number of slots is a power of two.
     pub service_mask: u32,
-    /// Sets of the flow table less one; the number of sets is a power of two.
-    pub flow_mask: u32,
+    /// Sets at the start of the flow table that are filled first, less one; their number is a power of two.
+    pub near_mask: u32,
+    /// Sets behind them.
+    pub far_sets: u32,
     /// The NAT table has three times two to the power of this slots; that power is at least `nat_port_count`.
     pub nat_shift: u32,
     /// Backends that fit; rows of the counters for one CPU.
@@ -65,11 +67,15 @@ pub struct Config {
     pub tag_key: hash::Key,
     /// Key of the hash that places backends in the NAT table and services in theirs.
     pub place_key: hash::Key,
-    /// Zero.
-    pub reserved: u32,
 }
 
 impl Config {
+    /// Sets of the flow table.
+    #[inline(always)]
+    pub const fn flow_sets(&self) -> u32 {
+        self.near_mask + 1 + self.far_sets
+    }
+
     /// Slots of the NAT table.
     #[inline(always)]
     pub const fn nat_slots(&self) -> u32 {

@@ -62,7 +62,8 @@ pub fn config() -> Config {
     Config {
         version: VERSION,
         service_mask: 15,
-        flow_mask: 63,
+        near_mask: 15,
+        far_sets: 48,
         nat_shift: 11,
         backends: 16,
         rings: 256,
@@ -74,7 +75,6 @@ pub fn config() -> Config {
         flow_key: [0x9e37_79b9, 0x7f4a_7c15, 0xf39c_c060, 0x5ced_c834, 0x1082_276b, 0xf3a2_7251],
         tag_key: [0xf86c_6a11, 0xd0c1_8e95, 0x2767_f0b1, 0x53d2_7b7f, 0x0347_045b, 0x5bf1_827f],
         place_key: [0x0188_6f09, 0x2840_3002, 0xc1d6_4ba4, 0x0f33_5e36, 0xf06a_d7ae, 0x9717_877e],
-        reserved: 0,
     }
 }
 
@@ -89,7 +89,7 @@ impl HostTables {
             services: many(config.service_mask + 1),
             backends: many(config.backends),
             rings: many(config.rings),
-            flows: many(config.flow_mask + 1),
+            flows: many(config.flow_sets()),
             nat: many(config.nat_slots()),
             fragments: many(config.fragment_mask + 1),
             loads: many(config.backends),

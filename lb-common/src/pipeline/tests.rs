@@ -452,7 +452,7 @@ fn closed_flows_give_their_ports_to_new_ones_when_no_others_are_free() {
 #[test]
 fn a_flood_of_syns_pushes_out_no_established_flow() {
     let mut tables = world();
-    tables.config.flow_mask = 15;
+    (tables.config.near_mask, tables.config.far_sets) = (3, 12);
     tables.set_ring(find_v4(&tables), 0, &[0]);
     let established: Vec<u16> = (40_000..40_020).collect();
     for &port in &established {
@@ -474,36 +474,38 @@ fn a_flood_of_syns_pushes_out_no_established_flow() {
 #[test]
 fn a_full_table_refuses_new_flows_and_gives_their_ports_back() {
     let mut tables = world();
-    tables.config.flow_mask = 1;
+    (tables.config.near_mask, tables.config.far_sets) = (0, 2);
     tables.set_ring(find_v4(&tables), 0, &[0]);
-    for port in 40_000..40_008 {
-        opens(&tables, port);
+    for port in 40_000..40_050 {
         let source = SocketAddr::from(([192, 0, 2, 1], port));
+        from_client(&tables, TcpFrame { source, flags: SYN, ..Default::default() });
         from_client(&tables, TcpFrame { source, ..Default::default() });
     }
     let taken = || tables.nat.iter().filter(|slot| FlowWord(slot.word.load(Relaxed)).state() != State::Free).count();
-    assert_eq!(taken(), 8);
+    assert_eq!(taken(), 12);
     let source = socket("192.0.2.1:50000");
     let (verdict, _) = from_client(&tables, TcpFrame { source, flags: SYN, ..Default::default() });
     assert_eq!(verdict, Verdict::Drop(DropReason::FlowTableFull));
-    assert_eq!(taken(), 8);
+    assert_eq!(taken(), 12);
 }
 
 #[test]
 fn a_full_table_makes_room_where_it_is_missed_least() {
     let mut tables = world();
-    tables.config.flow_mask = 1;
+    (tables.config.near_mask, tables.config.far_sets) = (0, 2);
     let (service, _) = service::find(&tables, words([203, 0, 113, 10].into()), Be16::new(80), TCP, 4).unwrap();
     let sets = |port| flow::Key::new(&tables.config, 4, words([192, 0, 2, 1].into()), Be16::new(port), service);
     let sets = |port| sets(port).sets(&tables.config);
-    // Eight flows fill both sets: handshakes, but for one that is over.
-    let taken: Vec<u16> =
-        [[0, 1], [1, 0]].iter().flat_map(|&at| (40_000..).filter(move |&port| sets(port) == at).take(4)).collect();
-    for gone in [taken[1], taken[5]] {
+    // Twelve flows fill the three sets: handshakes, but for one that is over.
+    let taken: Vec<u16> = [[0, 1, 2], [0, 2, 1]]
+        .iter()
+        .flat_map(|&at| (40_000..).filter(move |&port| sets(port) == at).take(6))
+        .collect();
+    for gone in [taken[1], taken[5], taken[9]] {
         taken.iter().for_each(|&port| drop(opens(&tables, port)));
         let source = |port| SocketAddr::from(([192, 0, 2, 1], port));
         from_client(&tables, TcpFrame { source: source(gone), flags: RST | ACK, ..Default::default() });
-        let fresh = (50_000..).find(|&port| sets(port) == [0, 1]).unwrap();
+        let fresh = (50_000..).find(|&port| sets(port) == [0, 1, 2]).unwrap();
         opens(&tables, fresh);
         for &port in taken.iter().filter(|&&port| port != gone).chain([&fresh]) {
             let (verdict, _) = from_client(&tables, TcpFrame { source: source(port), ..Default::default() });

@@ -59,7 +59,7 @@ pub(super) fn entries(config: &Config) -> [(&'static str, u32); 17] {
         ("SERVICES", services),
         ("BACKENDS", config.backends),
         ("RINGS", config.rings / 2),
-        ("FLOWS", config.flow_mask + 1),
+        ("FLOWS", config.flow_sets()),
         ("NAT", config.nat_slots()),
         ("FRAGMENTS", config.fragment_mask + 1),
         ("LOADS", config.backends),

@@ -13,7 +13,8 @@ const BACKENDS: u32 = 16;
 /// chooses for [`FLOWS`].
 fn large(mode: u8, v6: bool) -> HostTables {
     let mut tables = HostTables::new(Config {
-        flow_mask: FLOWS / 2 - 1,
+        near_mask: FLOWS / 16 - 1,
+        far_sets: FLOWS / 16 * 7,
         nat_shift: FLOWS.trailing_zeros() - 1,
         nat_port_count: 2000,
         backends: BACKENDS,
@@ -74,26 +75,30 @@ fn as_many_flows_are_held_as_the_tables_are_made_for() {
 
 #[test]
 fn a_flow_is_moved_where_another_needs_its_place() {
-    let tables = large(forward::L2, false);
+    let mut tables = large(forward::L2, false);
+    (tables.config.near_mask, tables.config.far_sets) = (3, 14);
     let service = tables.find_service(words([203, 0, 113, 10].into()), Be16::new(80), TCP, 4).unwrap();
     let sets = |flow: u32| {
         let source = segment(false, flow, ACK).source;
         Key::new(&tables.config, 4, words(source.ip()), Be16::new(source.port()), service).sets(&tables.config)
     };
-    let [first, second] = sets(0);
-    // Eight that begin where the first may stand, and so fill both of its sets.
-    let crowd: Vec<u32> =
-        [first, second].into_iter().flat_map(|set| (1..).filter(move |&flow| sets(flow)[0] == set).take(4)).collect();
-    for &flow in crowd.iter().chain([&0]) {
+    let is_spread = |flow: &u32| sets(*flow)[1] != sets(*flow)[2];
+    let last = (0..).find(is_spread).unwrap();
+    let [near, far, other] = sets(last);
+    // Twelve that fill its three sets: what stands far off begins there.
+    let begins = |set: u32| (last + 1..).filter(move |&flow| sets(flow)[..2] == [near, set] && is_spread(&flow));
+    let crowd: Vec<u32> = begins(far).take(8).chain(begins(other).take(4)).collect();
+    for &flow in &crowd {
         from_client(&tables, segment(false, flow, SYN));
         from_client(&tables, segment(false, flow, ACK));
     }
-    for &flow in crowd.iter().chain([&0]) {
+    let stand = |set: u32| tables.flows[set as usize].ways.iter().filter(|slot| slot.tag.load(Relaxed) != 0).count();
+    assert_eq!([near, far, other].map(stand), [4; 3]);
+    from_client(&tables, segment(false, last, SYN));
+    from_client(&tables, segment(false, last, ACK));
+    for &flow in crowd.iter().chain([&last]) {
         let (verdict, _) = from_client(&tables, segment(false, flow, ACK));
         assert_eq!(verdict, Verdict::Redirect(BACKEND_IFINDEX), "{flow}");
     }
-    let in_place = |set: u32, flow: u32| sets(flow)[0] == set;
-    let stands = |set: u32| tables.flows[set as usize].ways.iter().filter(|slot| slot.tag.load(Relaxed) != 0).count();
-    assert_eq!((stands(first), stands(second), in_place(first, 0)), (4, 4, true));
     assert_eq!(dropped(&tables), []);
 }
