@@ -10,6 +10,7 @@ mod check;
 pub mod document;
 mod error;
 mod expect;
+mod passive;
 mod raw;
 
 use std::{
@@ -26,6 +27,7 @@ pub(crate) use check::check_pair;
 pub use check::{NameError, check_name};
 pub use error::{Error, Problem};
 pub use expect::StatusRanges;
+pub use passive::Passive;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
@@ -126,6 +128,8 @@ pub struct Service {
     pub health: HealthCheck,
     /// How agents beside the checks are asked, if there are any.
     pub agent: Option<AgentCheck>,
+    /// What the traffic of a backend must say for it to get less of it.
+    pub passive: Passive,
     /// At least one; names and addresses are unique.
     pub backends: Vec<Backend>,
 }
@@ -330,6 +334,7 @@ impl Service {
             recall: Recall::default(),
             health: HealthCheck::default(),
             agent: None,
+            passive: Passive::default(),
             backends: Vec::new(),
         }
     }

@@ -27,8 +27,9 @@ use tokio::{
 use crate::{
     alarm::{Desk, courier::Attempt},
     config::{self, Config},
-    dataplane::{self, Dataplane},
+    dataplane::{self, Dataplane, Looked},
     journal::Journal,
+    judge::Judge,
     metrics::Tallies,
     model::{Agent, Change, Derived, Event, Model, What},
     nexthop, notify,
@@ -38,6 +39,10 @@ use crate::{
 
 /// How often the maps are compared with what they should be.
 const RECONCILE: Duration = Duration::from_secs(10);
+/// How often it is looked at what packets tell, at most.
+const LOOK: Duration = Duration::from_millis(250);
+/// The part of the time that this may take.
+const LOOKING: u32 = 50;
 /// How often it is looked at what only time changes.
 const TICK: Duration = Duration::from_secs(1);
 /// How long the start waits for neighbours to answer.
@@ -78,6 +83,9 @@ pub struct Controller {
     tallies: Tallies,
     /// How full the tables were when they were last looked at.
     tables: watch::Tables,
+    /// What packets tell of the backends, and what of that has been taken.
+    judge: Judge,
+    looked: Looked,
     /// Checks that were found to have gone silent since the last look.
     silent: Vec<String>,
     /// Map entries that the last comparison found changed by somebody else.
@@ -139,6 +147,8 @@ impl Controller {
             desk,
             tallies: Tallies::new(Timestamp::now()),
             tables: watch::Tables::default(),
+            judge: Judge::default(),
+            looked: Looked::default(),
             silent: Vec::new(),
             drift: 0,
             heartbeat: None,
@@ -170,6 +180,8 @@ impl Controller {
         reconcile.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tick = time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = &mut stop => return self.stopped(),
@@ -183,6 +195,11 @@ impl Controller {
                 _ = tick.tick() => {
                     self.tick();
                     self.look();
+                }
+                _ = look.tick() => {
+                    let began = Instant::now();
+                    self.judge();
+                    look.reset_after(LOOK.max(began.elapsed() * LOOKING));
                 }
                 _ = reconcile.tick() => self.reconcile(),
             }
@@ -312,6 +329,27 @@ impl Controller {
         }
     }
 
+    /// Judges the backends by what packets tell of them.
+    fn judge(&mut self) {
+        let now = Timestamp::now();
+        let mut concerned: BTreeSet<String> = self.model.judged().map(str::to_owned).collect();
+        for seen in self.dataplane.news(&mut self.looked) {
+            if let Some(service) = self.model.services.get(&seen.service) {
+                self.judge.take(&seen, &service.spec.passive, now);
+                concerned.insert(seen.service);
+            }
+        }
+        let (mut shifted, mut events) = (false, Vec::new());
+        for service in concerned {
+            let (shifts, news) = self.model.judge(&service, &self.judge, now);
+            shifted |= shifts;
+            events.extend(news);
+        }
+        if shifted || !events.is_empty() {
+            self.publish(&events);
+        }
+    }
+
     /// Brings the maps up to the model, after changes that cannot be refused any more.
     fn publish(&mut self, events: &[Event]) {
         self.note(events);
@@ -373,6 +411,10 @@ impl Controller {
         self.tallies.repaired += self.drift as u64;
         self.look_at_tables();
         self.tallies.forget(&self.model);
+        let services = &self.model.services;
+        self.judge.retain(|service, name| {
+            services.get(service).is_some_and(|known| known.backends.iter().any(|backend| backend.name == name))
+        });
     }
 }
 

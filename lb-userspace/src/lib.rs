@@ -19,6 +19,7 @@ pub mod health;
 pub mod http;
 pub mod interface;
 pub mod journal;
+pub mod judge;
 pub mod metrics;
 pub mod model;
 pub mod nexthop;

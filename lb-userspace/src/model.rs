@@ -14,6 +14,7 @@ mod edit_service;
 mod event;
 mod learned;
 mod overrides;
+mod passive;
 mod recall;
 mod rotation;
 mod share;
@@ -36,6 +37,7 @@ pub use event::{Event, What};
 use jiff::Timestamp;
 pub use learned::Learned;
 pub use overrides::{Entry, Override, Overrides, SettingsOverride};
+pub use passive::{Complaint, Judgement};
 pub use recall::Trouble;
 use serde::{Deserialize, Serialize};
 
@@ -211,7 +213,10 @@ impl Model {
             let service = Arc::make_mut(service);
             service.end_slow_starts(now);
             if due {
-                events.extend(service.change(now, |service| service.end_detachments(now)));
+                events.extend(service.change(now, |service| {
+                    service.end_detachments(now);
+                    service.end_ejections(now);
+                }));
             }
         }
         events
@@ -301,7 +306,7 @@ impl Service {
 
     /// Whether time, or what was learnt without a word, changes anything of what operators did.
     fn is_due(&self, now: Timestamp) -> bool {
-        self.ends_a_detachment(now) || self.calls_back(now)
+        self.ends_a_detachment(now) || self.calls_back(now) || self.ends_an_ejection(now)
     }
 
     fn thresholds(&self) -> Thresholds {
@@ -313,6 +318,7 @@ impl Service {
         let before = self.moment();
         change(self);
         self.recall(now);
+        self.pardon_the_needed(now);
         self.start_slowly(&before, now);
         self.changes_since(&before, &Change::new(now, "lb", "changed"))
     }

@@ -12,6 +12,7 @@ use crate::{
     dataplane::{BackendCounters, Snapshot},
     health::Health,
     model::{Backend, Model, Service},
+    plan::Protocol,
 };
 
 /// The status of every service, ordered by name.
@@ -44,6 +45,7 @@ fn of_service(service: &Service, counters: &[BackendCounters], now: Timestamp) -
         fail: service.spec.fail,
         fails_open: service.fails_open(),
         last_resort: service.is_last_resort(),
+        unjudged: unjudged(service),
         backends: backends.collect(),
     }
 }
@@ -64,6 +66,9 @@ fn of_backend(
         admin: backend.admin.value,
         health: backend.health.health(),
         passive: backend.passive.value,
+        ejected_until: backend.judgement.until.map(whole_second),
+        ejections_total: backend.judgement.ejections,
+        complaint: backend.complaint().map(str::to_owned),
         weight: backend.weight.value,
         // Percent of at most 100.
         share: Some(share as u16).filter(|share| *share < 100),
@@ -83,6 +88,17 @@ fn of_backend(
         packets_total: totals.packets_in + totals.packets_out,
         bytes_total: totals.bytes_in + totals.bytes_out,
     }
+}
+
+/// What of a service's traffic cannot be judged: with direct return only the client's packets come by.
+fn unjudged(service: &Service) -> Vec<String> {
+    let words: &[&str] = match (service.spec.protocol, service.spec.forward.sees_replies()) {
+        _ if !service.spec.passive.enabled => &[],
+        (Protocol::Udp, _) => &["5xx", "unanswered", "refusals", "resets", "latency"],
+        (Protocol::Tcp, true) => &[],
+        (Protocol::Tcp, false) => &["5xx", "refusals", "resets", "latency"],
+    };
+    words.iter().map(|word| (*word).to_owned()).collect()
 }
 
 fn agent(backend: &Backend, now: Timestamp) -> AgentStatus {

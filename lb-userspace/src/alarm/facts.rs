@@ -58,8 +58,10 @@ pub struct BackendFacts {
     pub down: bool,
     /// Whether there is no way to it.
     pub unreachable: bool,
-    /// Whether the traffic says that it fails its clients.
+    /// Whether it is out of rotation for what its traffic says.
     pub ejected: bool,
+    /// Since when its traffic says that it fails its clients, and how, while it is in rotation.
+    pub failing: Option<(Timestamp, String)>,
 }
 
 /// A table that may fill up.
@@ -110,7 +112,7 @@ impl From<&Service> for ServiceFacts {
 
 /// Whether no rule has anything to say of a service.
 fn is_well(service: &Service) -> bool {
-    let is_well = |backend: &Backend| backend.is_fit() && backend.ended.is_none();
+    let is_well = |backend: &Backend| backend.is_fit() && backend.ended.is_none() && backend.judgement.is_clean();
     !service.backends.is_empty() && service.backends.iter().all(is_well)
 }
 
@@ -131,5 +133,6 @@ fn of_backend(service: &Service, backend: &Backend) -> BackendFacts {
         down: backend.health.health() == Health::Down,
         unreachable: backend.route.value.is_err(),
         ejected: backend.passive.value == Passive::Ejected,
+        failing: backend.failing().filter(|_| standing.in_rotation),
     }
 }

@@ -14,7 +14,9 @@ pub enum Kind {
     BackendDown,
     /// A backend has been out of rotation for too long, or for longer than its operator said.
     OutOfRotation,
-    /// The traffic itself says that a backend fails its clients.
+    /// The traffic itself says that a backend fails its clients, and it is in rotation all the same.
+    Failing,
+    /// For what its traffic says a backend is out of rotation.
     Ejected,
     /// The flow table or the source ports towards a backend are nearly used up.
     TablePressure,
@@ -38,8 +40,9 @@ pub enum Severity {
 
 impl Kind {
     /// Every kind, the worst first.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NoneHealthy,
+        Self::Failing,
         Self::RedundancyLost,
         Self::BackendDown,
         Self::OutOfRotation,
@@ -58,6 +61,7 @@ impl Kind {
             Self::RedundancyLost => "redundancy-lost",
             Self::BackendDown => "backend-down",
             Self::OutOfRotation => "out-of-rotation",
+            Self::Failing => "failing",
             Self::Ejected => "ejected",
             Self::TablePressure => "table-pressure",
             Self::ReloadFailed => "reload-failed",
@@ -76,7 +80,7 @@ impl Kind {
     #[must_use]
     pub const fn severity(self) -> Severity {
         match self {
-            Self::NoneHealthy | Self::RedundancyLost | Self::TablePressure | Self::ProbeLoopStopped => {
+            Self::NoneHealthy | Self::Failing | Self::RedundancyLost | Self::TablePressure | Self::ProbeLoopStopped => {
                 Severity::Critical
             }
             Self::BackendDown | Self::OutOfRotation | Self::Ejected | Self::ReloadFailed | Self::MapDrift => {

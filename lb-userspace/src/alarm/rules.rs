@@ -51,6 +51,7 @@ pub fn conditions(facts: &Facts, rules: &AlarmRules, now: Timestamp) -> Vec<Cond
             found.extend(backend_down(service, backend, now));
             found.extend(out_of_rotation(service, backend, rules, now));
             found.extend(ejected(service, backend));
+            found.extend(failing(service, backend));
         }
     }
     found.extend(facts.tables.iter().filter_map(|table| table_pressure(table, rules, now)));
@@ -158,6 +159,15 @@ fn ejected(service: &ServiceFacts, backend: &BackendFacts) -> Option<Condition> 
     let subject = Subject::of_backend(Kind::Ejected, &service.name, &backend.name);
     let summary = format!("{} fails its clients and is out of rotation therefore: {}", subject.whom(), backend.cause);
     backend.ejected.then(|| Condition::new(subject, backend.since, summary))
+}
+
+fn failing(service: &ServiceFacts, backend: &BackendFacts) -> Option<Condition> {
+    let (since, why) = backend.failing.as_ref()?;
+    let subject = Subject::of_backend(Kind::Failing, &service.name, &backend.name);
+    let others = service.backends.iter().filter(|other| other.name != backend.name && other.is_available()).count();
+    let alone = if others == 0 { "; no other can serve in its place" } else { "" };
+    let summary = format!("{} fails its clients: {why}{alone}", subject.whom());
+    Some(Condition { wait: MOMENT, ..Condition::new(subject, *since, summary) })
 }
 
 fn table_pressure(table: &TableFacts, rules: &AlarmRules, now: Timestamp) -> Option<Condition> {

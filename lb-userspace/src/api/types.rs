@@ -234,8 +234,16 @@ pub struct ServiceStatus {
     /// Whether none is in rotation and those at their red line serve therefore, each within its limit.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub last_resort: bool,
+    /// What of its traffic cannot be judged, as it does not come by here: "5xx", "refusals", "resets", "latency".
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unjudged: Vec<String>,
     /// In the order of the configuration.
     pub backends: Vec<BackendStatus>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_none_at_all(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Where a backend stands.
@@ -253,9 +261,19 @@ pub struct BackendStatus {
     pub health: Health,
     /// What the traffic says.
     pub passive: Passive,
+    /// When its ejection is over, at the latest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ejected_until: Option<Timestamp>,
+    /// How often it was ejected.
+    #[serde(default, skip_serializing_if = "is_none_at_all")]
+    pub ejections_total: u64,
+    /// What its traffic says that users notice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complaint: Option<String>,
     /// Its share of new flows.
     pub weight: u16,
-    /// How many percent of that it gets by now, when not all: its agent wants less, or it starts slowly.
+    /// How many percent of that it gets by now, when not all: its agent wants less, it starts slowly, or its traffic
+    /// is bad.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<u16>,
     /// Whether it serves only while no other does.

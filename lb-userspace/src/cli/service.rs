@@ -87,6 +87,9 @@ pub(super) struct Settings {
     /// A key of `[service.NAME.agent]`, likewise; `--key agent=` has agents asked no more.
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
     agent: Vec<(String, Value)>,
+    /// A key of `[service.NAME.passive]`, likewise.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    passive: Vec<(String, Value)>,
     /// Any key of `[service.NAME]`, as in the file. An empty value restores the default.
     #[arg(long = "key", value_name = "KEY=VALUE", value_parser = setting)]
     keys: Vec<(String, Value)>,
@@ -130,7 +133,7 @@ impl Settings {
             ("min_healthy", self.min_healthy.map(Value::from)),
         ];
         document.extend(named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
-        for (table, keys) in [("health", self.health), ("agent", self.agent)] {
+        for (table, keys) in [("health", self.health), ("agent", self.agent), ("passive", self.passive)] {
             if !keys.is_empty() {
                 document.insert(table.into(), Map::from_iter(keys).into());
             }

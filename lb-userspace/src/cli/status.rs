@@ -114,6 +114,9 @@ fn headline(service: &ServiceStatus, output: Output) -> String {
     if service.in_rotation == 0 {
         let _ = write!(headline, "  {}", output.paint(consequence(service), Tone::Bad));
     }
+    if !service.unjudged.is_empty() {
+        let _ = write!(headline, "  (traffic is not judged by {})", service.unjudged.join(", "));
+    }
     headline
 }
 
@@ -144,6 +147,7 @@ pub(super) fn backends(backends: &[BackendStatus], output: Output) -> String {
         };
         let health = match (backend.health, backend.passive) {
             (_, Passive::Ejected) => cell("ejected", Tone::Bad),
+            (Health::Up, _) if backend.complaint.is_some() => cell("up, in trouble", Tone::Warning),
             (health, _) if backend.paused => cell(format!("{}, checks paused", word(health)), Tone::Warning),
             (Health::Up, _) => cell("up", Tone::Good),
             (Health::Unknown, _) => cell("unknown", Tone::Warning),
@@ -172,13 +176,26 @@ pub(super) fn backends(backends: &[BackendStatus], output: Output) -> String {
             ago(backend.since, now).into(),
             match &backend.detachment {
                 Some(detachment) => cell(absence(backend, detachment, now), Tone::Warning),
-                None => (&backend.cause).into(),
+                None => verdict(backend, now),
             },
         ];
         row.extend(backend.agent.as_ref().map(|agent| says(agent, now)));
         table.add_row(row);
     }
     table.trim_fmt()
+}
+
+/// The cause, and what its traffic says beside it.
+fn verdict(backend: &BackendStatus, now: Timestamp) -> Cell {
+    if let Some(until) = backend.ejected_until {
+        return cell(format!("{}; back in {}", backend.cause, ago(now, until)), Tone::Warning);
+    }
+    match &backend.complaint {
+        Some(complaint) if !backend.cause.contains(complaint.as_str()) => {
+            cell(format!("{}; {complaint}", backend.cause), Tone::Warning)
+        }
+        _ => (&backend.cause).into(),
+    }
 }
 
 /// "up ready 63% # memory 14 % available", or "unknown for 12s: connection refused".

@@ -12,7 +12,8 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    AgentCheck, Alarms, Backend, Global, HealthCheck, HttpCheck, Probe, Problem, Service, TlsCheck, address, alarm, raw,
+    AgentCheck, Alarms, Backend, Global, HealthCheck, HttpCheck, Probe, Problem, Service, TlsCheck, address, alarm,
+    passive, raw,
 };
 use crate::plan::{Forward, MAX_CONNECTIONS, MAX_WEIGHT, NAME_LEN, Protocol};
 
@@ -192,6 +193,7 @@ fn service(name: Spanned<String>, raw: raw::Service, origin: Origin, problems: &
     }
     let health = health(raw.health, raw.protocol, problems);
     let agent = raw.agent.map(|raw| agent(raw, &health, problems));
+    let passive = passive::check(raw.passive, problems);
     let most = if origin == Origin::File { raw.backend.len().max(1) } else { MOST_BACKENDS };
     let min_healthy = integer(raw.min_healthy.as_ref(), "min_healthy", 0..=most, 1, problems);
     let listen = match address::parse_listen(raw.listen.get_ref()) {
@@ -224,6 +226,7 @@ fn service(name: Spanned<String>, raw: raw::Service, origin: Origin, problems: &
         recall: raw.recall,
         health,
         agent,
+        passive,
         backends,
     })
 }

@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
-    AfterDetachment, AgentCheck, Alarms, Backend, Fail, Global, HealthCheck, Probe, Problem, Recall, Service, alarm,
-    check, raw,
+    AfterDetachment, AgentCheck, Alarms, Backend, Fail, Global, HealthCheck, Passive, Probe, Problem, Recall, Service,
+    alarm, check, raw,
 };
 
 /// The JSON schema of the file (draft 2020-12).
@@ -41,6 +41,7 @@ struct ServiceDocument<'a> {
     health: HealthDocument<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     agent: Option<AgentDocument<'a>>,
+    passive: &'a Passive,
     backend: Vec<BackendDocument<'a>>,
 }
 
@@ -200,6 +201,7 @@ fn service_document(service: &Service) -> ServiceDocument<'_> {
         recall: service.recall,
         health: health_document(&service.health),
         agent: service.agent.as_ref().map(agent_document),
+        passive: &service.passive,
         backend: service.backends.iter().map(backend_document).collect(),
     }
 }
@@ -322,6 +324,7 @@ mod tests {
             (format!("{service}\"?\" = 1"), "/$defs/service/properties"),
             (format!("{service}health.\"?\" = 1"), "/$defs/health/properties"),
             (format!("{service}agent.\"?\" = 1"), "/$defs/agent/properties"),
+            (format!("{service}passive.\"?\" = 1"), "/$defs/passive/properties"),
             (format!("{service}backend = [{{ \"?\" = 1 }}]"), "/$defs/backend/properties"),
             (format!("{service}health.type = \"?\""), "/$defs/health/properties/type/enum"),
             (format!("{service}algorithm = \"?\""), "/$defs/service/properties/algorithm/enum"),

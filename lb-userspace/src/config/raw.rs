@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{AfterDetachment, Fail, Problem, Recall};
+use super::{AfterDetachment, Fail, Problem, Recall, passive};
 use crate::{
     alarm::Kind,
     dataplane::XdpMode,
@@ -92,6 +92,8 @@ pub(super) struct Service {
     #[serde(default)]
     pub(super) health: Health,
     pub(super) agent: Option<Spanned<Agent>>,
+    #[serde(default)]
+    pub(super) passive: passive::Raw,
     #[serde(default)]
     pub(super) backend: Vec<Backend>,
 }
@@ -190,6 +192,7 @@ fn example(table: &str) -> &'static str {
         "Global" => "[global]",
         "Health" => "[service.NAME.health]",
         "Agent" => "[service.NAME.agent]",
+        "Raw" => "[service.NAME.passive]",
         "Service" => "[service.NAME]",
         _ => "as in { key = value }",
     }

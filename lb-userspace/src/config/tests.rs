@@ -292,6 +292,11 @@ fn what_is_written_is_read_as_the_same() {
         ("weight = 3", "weight = 3\nhealth_port = 81\nbackup = true"),
         ("weight = 3", "weight = 3\nagent_port = 81\n[service.web.agent]"),
         ("weight = 3", "[service.web.agent]\nport = 1\ninterval = \"1s\"\ntimeout = \"2s\"\nsend = \"lb\\n\""),
+        ("weight = 3", "[service.web.passive]\nenabled = false\nerrors = 5\nlatency = \"250ms\"\nmax_ejected = 0"),
+        (
+            "weight = 3",
+            "[service.web.passive]\nconnect_failures = 1\nfactor = 9\nwindow = \"1m\"\neject_for = \"1m 30s\"",
+        ),
         ("interfaces = [\"eth0\"]", "interfaces = [\"eth0\"]\nhttp = \"off\""),
         ("interfaces = [\"eth0\"]", "interfaces = [\"eth0\"]\nhttp = \"[::1]:80\""),
         ("[service.web]", "[alarm_rules]\nout_of_rotation = \"1m\"\ntable_pressure = 50\n[service.web]"),

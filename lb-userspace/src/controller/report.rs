@@ -49,6 +49,7 @@ pub(super) fn events(model: &Model, events: &[Event]) {
             (What::Backend | What::Service, "present") => tracing::info!("{subject} added: {cause}"),
             (What::Backend | What::Service, _) => tracing::info!("{subject} removed: {cause}"),
             (What::Detachment, "overdue") => tracing::warn!("{subject}: {cause}; {count}"),
+            (What::Passive, to) if to != "ok" => tracing::warn!("{subject}: {to}: {cause}; {count}"),
             // Nobody knows how it is, and its check may pass all the same.
             (What::Agent, to) if to.starts_with("unknown") => tracing::warn!("{subject}: {cause}"),
             (What::Admin | What::Detachment | What::Weight | What::Passive | What::Checks, _)

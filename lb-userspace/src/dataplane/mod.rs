@@ -47,7 +47,7 @@ pub use self::{
     error::Error,
     explain::{Explanation, Outcome, explain},
     flows::{Flow, FlowState, Flows, Selection},
-    sight::{BackendSight, HANDSHAKE_BUCKETS, Sight},
+    sight::{BackendSight, HANDSHAKE_BUCKETS, Looked, Sight},
     snapshot::{BackendCounters, Counters, Drop as DropCount, ServiceCounters, Snapshot, Usage},
 };
 use self::{
@@ -344,10 +344,9 @@ impl Dataplane {
         snapshot::take(&self.maps)
     }
 
-    /// What packets tell of each backend. Cheap: no look at any flow.
-    #[must_use]
-    pub fn sight(&self) -> Vec<BackendSight> {
-        sight::of(&self.maps)
+    /// What packets tell of each backend that something has happened to since it was last looked at. Cheap: no look at any flow.
+    pub fn news(&self, looked: &mut Looked) -> Vec<BackendSight> {
+        sight::news(&self.maps, looked)
     }
 
     /// Makes places that were given up free, once no packet under way and no flow refers to them.

@@ -4,10 +4,14 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     ops::{AddAssign, SubAssign},
+    sync::atomic::Ordering,
     time::Duration,
 };
 
-use lb_common::{handshake, layout::BACKEND_COUNTERS};
+use lb_common::{
+    handshake,
+    layout::{BACKEND_COUNTERS, BackendCounters},
+};
 
 use super::{address, maps::Maps};
 
@@ -50,20 +54,46 @@ pub struct BackendSight {
     pub sight: Sight,
 }
 
-/// What is seen of every backend in the maps.
-pub(super) fn of(maps: &Maps) -> Vec<BackendSight> {
+/// What has been looked at already: for each backend what had moved by then.
+#[derive(Debug, Default)]
+pub struct Looked(HashMap<u32, (SocketAddr, u64)>);
+
+/// What is seen of the backends in the maps that something has happened to since they were last looked at.
+pub(super) fn news(maps: &Maps, looked: &mut Looked) -> Vec<BackendSight> {
     let mut services = HashMap::new();
-    let backends = maps.backends().into_iter().map(|(index, backend)| BackendSight {
-        service: String::clone(
-            services
-                .entry(backend.service)
-                .or_insert_with(|| address::name(&maps.service_info.read(backend.service).name)),
-        ),
-        backend: address::name(&maps.backend_info.read(index).name),
-        address: address::of_backend(&backend),
-        sight: maps.counters(index).into(),
-    });
-    backends.collect()
+    let before = std::mem::take(&mut looked.0);
+    let mut news = Vec::new();
+    for (index, backend) in maps.backends() {
+        let now = (address::of_backend(&backend), movement(maps, index));
+        looked.0.insert(index, now);
+        if before.get(&index) == Some(&now) {
+            continue;
+        }
+        let service = services.entry(backend.service);
+        let service = service.or_insert_with(|| address::name(&maps.service_info.read(backend.service).name));
+        news.push(BackendSight {
+            service: service.clone(),
+            backend: address::name(&maps.backend_info.read(index).name),
+            address: now.0,
+            sight: maps.counters(index).into(),
+        });
+    }
+    news
+}
+
+/// A number that is another one whenever a packet has been counted: two cache lines of each CPU are looked at.
+fn movement(maps: &Maps, index: u32) -> u64 {
+    use std::mem::offset_of;
+    const WORDS: [usize; 5] = [
+        offset_of!(BackendCounters, packets_in) / 8,
+        offset_of!(BackendCounters, packets_out) / 8,
+        offset_of!(BackendCounters, connections) / 8,
+        offset_of!(BackendCounters, repeated) / 8,
+        offset_of!(BackendCounters, refused) / 8,
+    ];
+    let row = |cpu| maps.counters.row(cpu * maps.config.backends + index);
+    let words = (0..maps.config.cpus).flat_map(|cpu| WORDS.map(|word| row(cpu)[word].load(Ordering::Relaxed)));
+    words.fold(0, u64::wrapping_add)
 }
 
 /// From the words of [`lb_common::layout::BackendCounters`].

@@ -109,7 +109,11 @@ fn section(f: &mut fmt::Formatter<'_>, service: &ServiceStatus, now: Timestamp) 
 fn row(f: &mut fmt::Formatter<'_>, backend: &BackendStatus, now: Timestamp) -> fmt::Result {
     let rotation = if backend.in_rotation { "<span class=\"ok\">in</span>" } else { "<span class=\"bad\">out</span>" };
     let admin = if backend.admin == Admin::Enabled { "" } else { " class=\"warn\"" };
-    let health = if backend.passive == Passive::Ejected { Passive::Ejected.word() } else { backend.health.word() };
+    let health = match backend.passive {
+        Passive::Ejected => Passive::Ejected.word(),
+        Passive::Ok if backend.complaint.is_some() => "in trouble",
+        Passive::Ok => backend.health.word(),
+    };
     write!(
         f,
         "<tr><td>{}<td>{}<td>{rotation}<td{admin}>{}<td>{health}<td class=\"n\">{}<td class=\"n\">{}<td>{}<td>{}",
@@ -121,6 +125,9 @@ fn row(f: &mut fmt::Formatter<'_>, backend: &BackendStatus, now: Timestamp) -> f
         ago(backend.since, now),
         Text(&backend.cause),
     )?;
+    if let Some(complaint) = &backend.complaint {
+        write!(f, "<br><span class=\"warn\">{}</span>", Text(complaint))?;
+    }
     let agent = backend.agent.as_ref().map(|agent| match agent.state {
         AgentState::Known => format!("<br>agent: {}", Text(agent.words.as_deref().unwrap_or_default())),
         AgentState::Unknown => "<br><span class=\"warn\">agent unknown</span>".into(),

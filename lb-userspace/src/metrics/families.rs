@@ -253,6 +253,12 @@ fn rotation(families: &mut Families<'_>, services: &[ServiceStatus], scrape: &Sc
         "What the traffic says of a backend: 1 for the state that holds",
         rows,
     )?;
+    let ejections = backends(services, |backend| backend.ejections_total);
+    let help = "How often a backend was ejected for what its traffic says, since the daemon started";
+    families.counter("lb_backend_ejections", None, help, ejections)?;
+    let failing = backends(services, |backend| u64::from(backend.complaint.is_some()));
+    let help = "Whether the traffic of a backend says that users notice: errors, failed connections, or no answers";
+    families.gauge("lb_backend_in_trouble", None, help, failing)?;
     let until = services.iter().flat_map(|service| {
         service
             .backends
@@ -264,7 +270,7 @@ fn rotation(families: &mut Families<'_>, services: &[ServiceStatus], scrape: &Sc
     let weight = backends(services, |backend| u64::from(backend.weight));
     families.gauge("lb_backend_weight", None, "The share of new connections that a backend is to get", weight)?;
     let share = backends(services, |backend| f64::from(backend.share.unwrap_or(100)) / 100.0);
-    let help = "How much of its weight a backend gets by now: less while it starts slowly or its agent says so";
+    let help = "How much of its weight a backend gets by now: less while it starts slowly, its agent says so or its traffic is bad";
     families.gauge("lb_backend_share", Some(&Unit::Ratios), help, share)
 }
 

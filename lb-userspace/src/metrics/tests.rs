@@ -107,6 +107,8 @@ fn every_value_is_where_its_name_says() {
         r#"lb_bytes_total{service="web",backend="web-02",address="10.0.0.12:80",direction="in"} 1000"#,
         r#"lb_drops_total{reason="no_backend"} 5"#,
         r#"lb_backend_in_rotation{service="web",backend="web-01"} 0"#,
+        r#"lb_backend_ejections_total{service="web",backend="web-01"} 0"#,
+        r#"lb_backend_in_trouble{service="web",backend="web-02"} 0"#,
         r#"lb_backend_out_of_rotation_seconds_total{service="web",backend="web-01",cause="unreachable"} 7.0"#,
         r#"lb_backend_health{service="web",backend="web-01",state="unknown"} 1"#,
         r#"lb_backend_agent_percent{service="web",backend="web-01"} 0"#,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Detachment, Ending, Hearing, Learned, Wish};
+use super::{Detachment, Ending, Hearing, Judgement, Learned, Wish};
 use crate::{
     config,
     health::{Health, Machine, Thresholds},
@@ -149,6 +149,8 @@ pub struct Backend {
     pub checked: Option<Checked>,
     /// What the traffic says.
     pub passive: Held<Passive>,
+    /// What was made of it, and what came of that.
+    pub judgement: Judgement,
     /// The way to it; without one, why.
     pub route: Held<Result<NextHop, String>>,
 }
@@ -203,6 +205,7 @@ impl Backend {
             paused: None,
             checked: None,
             passive: Held::new(Passive::Ok, configured),
+            judgement: Judgement::default(),
             route: Held::new(Err(NOT_LOOKED_UP.into()), Change::new(now, "netlink", "started")),
         }
     }
@@ -310,6 +313,7 @@ impl Backend {
     pub(super) fn inherit(&mut self, known: &Self, health: bool, agent: bool) {
         self.route = known.route.clone();
         self.passive = known.passive.clone();
+        self.judgement = known.judgement.clone();
         self.joined = known.joined;
         self.open = known.open;
         self.ended = known.ended.clone();

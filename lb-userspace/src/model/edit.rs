@@ -135,6 +135,9 @@ impl Model {
             backend.max_connections = Some(most).filter(|most| *most != 0);
         }
         if let Some(admin) = wish.admin {
+            if admin == Admin::Enabled {
+                backend.pardon(now, actor, &explain(done(admin), actor, wish));
+            }
             // The same for longer is the same, unless for another reason.
             let news = admin != backend.admin.value || wish.reason.is_some();
             let held = Held::new(admin, Change::new(now, actor, explain(done(admin), actor, wish)));

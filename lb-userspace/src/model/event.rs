@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, Backend, Change, Learned, Model, Passive, Service, Verdict, Wish, detachment::whole_second};
+use super::{Admin, Backend, Change, Learned, Model, Service, Verdict, Wish, detachment::whole_second};
 use crate::health::Health;
 
 /// One change, as the event log keeps it.
@@ -47,7 +47,7 @@ pub enum What {
     Agent,
     /// How many connections a backend can take, as was learnt: "none", "120".
     Limit,
-    /// What the traffic says of a backend: ok, ejected.
+    /// What the traffic says of a backend: ok, failing, reduced, ejected.
     Passive,
     /// The way to a backend: resolved, missing.
     Route,
@@ -79,7 +79,7 @@ struct Facts {
     paused: bool,
     agent: Wish,
     learned: Option<Learned>,
-    passive: Passive,
+    judged: &'static str,
     routed: bool,
     weight: u16,
     in_rotation: bool,
@@ -183,7 +183,7 @@ impl Service {
                 paused: backend.paused.is_some(),
                 agent: backend.agent.value,
                 learned: backend.learned,
-                passive: backend.passive.value,
+                judged: backend.judged(),
                 routed: backend.route.value.is_ok(),
                 weight: backend.weight.value,
                 in_rotation: backend.is_fit() && !(backend.backup && stand_by),
@@ -242,7 +242,7 @@ impl Service {
         if let Some((from, to)) = learned(from.learned, to.learned) {
             note(What::Limit, &from, &to, &backend.agent.change);
         }
-        note(What::Passive, from.passive.word(), to.passive.word(), &backend.passive.change);
+        note(What::Passive, from.judged, to.judged, &backend.judged_change());
         note(What::Rotation, rotation(from.in_rotation), rotation(to.in_rotation), &self.standing(backend).change);
     }
 

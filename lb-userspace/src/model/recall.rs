@@ -72,6 +72,9 @@ impl Backend {
         if let Some((most, _)) = self.limit().filter(|_| self.is_full()) {
             return Some(Trouble::Strained(format!("it has the {most} connections that it may have")));
         }
+        if let Some(why) = self.complaint() {
+            return Some(Trouble::Strained(why.to_owned()));
+        }
         // One odd check tells nothing, unless it takes no more.
         let failed = if self.health.health() == Health::Up { self.health.contrary() } else { 0 };
         if failed >= thresholds.fall.min(2) {

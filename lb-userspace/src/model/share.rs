@@ -1,5 +1,5 @@
 //! Which share of new flows each backend gets by now: its weight, less what its agent takes off, and growing while it
-//! starts slowly.
+//! starts slowly or its traffic is bad.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -49,7 +49,7 @@ impl Service {
             }
             _ => 1.0,
         };
-        agent * grown
+        agent * grown * backend.judgement.share()
     }
 
     /// Has those grow slowly that serve and did not, when others served. Where nobody did, there is nobody to spare it.

@@ -35,6 +35,7 @@ fn ejected(backends: usize) -> Facts {
         down: false,
         unreachable: false,
         ejected: true,
+        failing: None,
     };
     let backends = (0..backends).map(backend).collect();
     let web = ServiceFacts { name: "web".into(), min_healthy: 1, backends };

@@ -44,6 +44,7 @@ impl World {
             down: false,
             unreachable: false,
             ejected: false,
+            failing: None,
         };
         let service =
             ServiceFacts { name: "web".into(), min_healthy: 1, backends: (0..backends).map(backend).collect() };

@@ -1,0 +1,364 @@
+//! What the traffic says of each backend, beside its peers and by itself: a pure function of what was counted, look by look.
+//!
+//! A look takes the counters of those who had traffic. What happened between two looks is kept as far back as a judgement
+//! looks, and judged in spans of different lengths, so that a server that fails outright is found within a look or two and one that
+//! fails now and then by the whole window. Every share is judged by what it is at least (Wilson's bound), so a few requests
+//! condemn nobody. Whoever fails as all others do is not found to fail: then it is not the server.
+
+mod proportion;
+mod record;
+
+use std::{collections::HashMap, fmt, time::Duration};
+
+use jiff::Timestamp;
+
+use self::{
+    proportion::Proportion,
+    record::{Record, Tally, Usual},
+};
+use crate::{config::Passive, dataplane::BackendSight};
+
+/// The spans that are judged: parts of the window.
+const SPANS: [u32; 4] = [20, 10, 4, 1];
+/// Connections without an answer are judged in spans up to this part of the window; what is older says what is usual.
+const SILENT: u32 = 4;
+/// Fewer bad cases than this say nothing.
+const LEAST: f64 = 3.0;
+/// The part of a bound that is trouble already, if not enough to act upon among peers.
+const TROUBLE: f64 = 4.0;
+/// Of so many cases those of peers are something to compare with, and of so many to stand out against.
+const COMPARABLE: f64 = 5.0;
+const SOLID: f64 = 20.0;
+/// Less than so many times as bad as the others is as bad as they are.
+const ALIKE: f64 = 2.0;
+/// Whoever fails so often fails altogether.
+const ALTOGETHER: f64 = 0.9;
+/// So many cases without a bad one let a backend have more again.
+const ENOUGH: f64 = 6.0;
+/// Of so many cases a share says something even where some are bad.
+const MANY: f64 = 30.0;
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Responses are 5xx.
+    Errors,
+    /// Connections are refused, or SYNs not answered.
+    Connect,
+    /// The server resets connections that it accepted.
+    Reset,
+    /// Handshakes take longer than is allowed.
+    Slow,
+    /// Handshakes take much longer than those of others.
+    Sluggish,
+    /// Connections get no response.
+    Silent,
+}
+
+/// What was found, with its figures.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Finding {
+    kind: Kind,
+    seen: Proportion,
+    /// The share of the peers.
+    peers: Option<f64>,
+    span: Duration,
+    /// How many times its bound it is, at least.
+    excess: f64,
+}
+
+/// What is to be known of a backend to judge it.
+#[derive(Clone, Copy, Debug)]
+pub struct Seat<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Whether it takes new connections.
+    pub serves: bool,
+    /// Whether it was found to be in trouble.
+    pub troubled: bool,
+    /// Since when it has had what it has, if that is less than its share.
+    pub since: Option<Timestamp>,
+    /// When it was found to be well again: what was before counts no more.
+    pub cleared: Option<Timestamp>,
+}
+
+/// What the traffic says of a backend.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Opinion {
+    /// That users notice.
+    pub trouble: Option<Finding>,
+    /// That it is beyond an absolute bound, whatever its peers do.
+    pub beyond: bool,
+    /// That it stands out against its peers, or is beyond a bound where they are not.
+    pub failing: Option<Finding>,
+    /// That next to nothing of it works, while its peers are well.
+    pub altogether: bool,
+    /// What it has been like since its share is what it is.
+    pub conduct: Conduct,
+}
+
+/// What a backend has been like for a while.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Conduct {
+    /// Too little is known.
+    #[default]
+    Unclear,
+    /// As its peers, or well enough.
+    Good,
+    /// Bad.
+    Bad(Finding),
+}
+
+/// What was lately seen of every backend.
+#[derive(Debug, Default)]
+pub struct Judge {
+    services: HashMap<String, HashMap<String, Record>>,
+}
+
+impl Judge {
+    /// Takes a look at a backend: the sums that it has come to. The first look at it says where they begin.
+    pub fn take(&mut self, seen: &BackendSight, settings: &Passive, now: Timestamp) {
+        let Some(service) = self.services.get_mut(&seen.service) else {
+            let record = HashMap::from([(seen.backend.clone(), Record::first(seen.sight))]);
+            self.services.insert(seen.service.clone(), record);
+            return;
+        };
+        match service.get_mut(&seen.backend) {
+            Some(record) => record.take(seen.sight, settings.latency, settings.window, now),
+            None => drop(service.insert(seen.backend.clone(), Record::first(seen.sight))),
+        }
+    }
+
+    /// Forgets those that are gone.
+    pub fn retain(&mut self, is_present: impl Fn(&str, &str) -> bool) {
+        self.services.retain(|service, backends| {
+            backends.retain(|backend, _| is_present(service, backend));
+            !backends.is_empty()
+        });
+    }
+
+    /// What the traffic says of each backend of a service, in their order; nothing of any where nothing is bad.
+    pub fn opinions(
+        &self,
+        service: &str,
+        seats: &[Seat<'_>],
+        settings: &Passive,
+        now: Timestamp,
+    ) -> Option<Vec<Opinion>> {
+        let records = self.services.get(service)?;
+        let calm = |seat: &Seat<'_>| {
+            let suspicious = records.get(seat.name).is_some_and(|record| record.is_suspicious(settings.window, now));
+            !(seat.troubled || suspicious)
+        };
+        if seats.iter().all(calm) {
+            return None;
+        }
+        let view = View { records, seats, settings, now };
+        Some((0..seats.len()).map(|index| view.opinion(index)).collect())
+    }
+}
+
+/// A service at a moment.
+struct View<'a> {
+    records: &'a HashMap<String, Record>,
+    seats: &'a [Seat<'a>],
+    settings: &'a Passive,
+    now: Timestamp,
+}
+
+/// A backend beside its peers.
+struct Pair {
+    own: (Tally, Usual),
+    peers: (Tally, Usual),
+}
+
+impl Pair {
+    fn of(&self, kind: Kind) -> (Proportion, Proportion) {
+        let usual = if self.own.1.is_acquainted() { self.own.1 } else { self.peers.1 };
+        (self.own.0.of(kind, usual), self.peers.0.of(kind, self.peers.1))
+    }
+}
+
+impl View<'_> {
+    fn opinion(&self, index: usize) -> Opinion {
+        let mut opinion = Opinion::default();
+        let seat = &self.seats[index];
+        let Some(record) = self.records.get(seat.name) else { return opinion };
+        let whole = self.pair(index, self.begin(self.settings.window));
+        for part in SPANS {
+            let span = self.settings.window / part;
+            let pair = self.pair(index, self.begin(span));
+            for kind in Kind::ALL {
+                if kind == Kind::Silent && part < SILENT {
+                    continue;
+                }
+                let (seen, mut peers) = pair.of(kind);
+                if peers.of < COMPARABLE {
+                    peers = whole.of(kind).1;
+                }
+                self.weigh(&mut opinion, kind, span, seen, peers);
+            }
+        }
+        opinion.trouble = opinion.trouble.or_else(|| seat.troubled.then(|| self.lingers(&whole)).flatten());
+        if let Some(since) = seat.since {
+            opinion.conduct = self.conduct_lately(index, since, record);
+        }
+        opinion
+    }
+
+    /// When a span until now begins.
+    fn begin(&self, span: Duration) -> Timestamp {
+        self.now.checked_sub(span).unwrap_or(Timestamp::MIN)
+    }
+
+    /// What happened to a backend after a moment, and to its peers that serve.
+    fn pair(&self, index: usize, begin: Timestamp) -> Pair {
+        let older = self.settings.window / SILENT;
+        let of = |record: &Record| (record.since(begin), record.usual(older, self.now));
+        let seat = &self.seats[index];
+        let own = |record: &Record| (record.since(seat.cleared.map_or(begin, |at| at.max(begin))), of(record).1);
+        let peers = self.seats.iter().enumerate().filter(|(other, seat)| *other != index && seat.serves);
+        let peers = peers.filter_map(|(_, seat)| self.records.get(seat.name)).map(of);
+        let peers = peers.fold((Tally::default(), Usual::default()), |(mut sum, mut usual), (tally, habit)| {
+            sum += tally;
+            usual += habit;
+            (sum, usual)
+        });
+        Pair { own: self.records.get(seat.name).map(own).unwrap_or_default(), peers }
+    }
+
+    fn weigh(&self, opinion: &mut Opinion, kind: Kind, span: Duration, seen: Proportion, peers: Proportion) {
+        if seen.bad < LEAST {
+            return;
+        }
+        let (bound, least) = (self.bound(kind), seen.at_least());
+        let known = (peers.of >= COMPARABLE).then(|| peers.share());
+        let found = Finding { kind, seen, peers: known, span, excess: least / bound };
+        let alike = known.is_some_and(|known| seen.share() < ALIKE * known);
+        let absolute = kind != Kind::Sluggish && least > bound;
+        let factor = f64::from(self.settings.factor);
+        let floor = if kind == Kind::Sluggish { 0.5 } else { bound / TROUBLE };
+        let relative = peers.of >= SOLID && least > floor && least > factor * peers.at_most();
+        let worse = |known: &Option<Finding>| known.as_ref().is_none_or(|known| known.excess < found.excess);
+        opinion.beyond |= absolute;
+        if kind != Kind::Sluggish && least > bound / TROUBLE && worse(&opinion.trouble) {
+            opinion.trouble = Some(found);
+        }
+        if (absolute && !alike || relative) && worse(&opinion.failing) {
+            opinion.failing = Some(found);
+        }
+        let fails_altogether = seen.share() >= ALTOGETHER && least >= 0.5 && known.is_some_and(|known| known < bound);
+        opinion.altogether |= fails_altogether && !matches!(kind, Kind::Reset | Kind::Sluggish);
+    }
+
+    /// What was trouble once is trouble still while half as much is left of it.
+    fn lingers(&self, whole: &Pair) -> Option<Finding> {
+        let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Sluggish);
+        let found = kinds.filter_map(|kind| {
+            let (seen, peers) = whole.of(kind);
+            let least = self.bound(kind) / TROUBLE / 2.0;
+            let left = Proportion { bad: (seen.bad - seen.margin).max(0.0), ..seen };
+            let peers = (peers.of >= COMPARABLE).then(|| peers.share());
+            let found = Finding { kind, seen, peers, span: self.settings.window, excess: seen.share() / least };
+            (left.share() > least).then_some(found)
+        });
+        found.max_by(|one, other| one.excess.total_cmp(&other.excess))
+    }
+
+    /// What it has been like since its share is what it is, or in the latest part of that which says enough: who is well again is
+    /// to have its share back before the others suffer from doing without it.
+    fn conduct_lately(&self, index: usize, since: Timestamp, record: &Record) -> Conduct {
+        for part in SPANS {
+            let begin = self.begin(self.settings.window / part);
+            let lately = self.pair(index, begin.max(since));
+            if begin <= since || f64::from(lately.own.0.responses) >= ENOUGH {
+                return self.conduct(&lately, begin.max(since), record);
+            }
+        }
+        self.conduct(&self.pair(index, since), since, record)
+    }
+
+    /// What it has been like since then: that takes less evidence than to be suspected at all.
+    fn conduct(&self, lately: &Pair, since: Timestamp, record: &Record) -> Conduct {
+        let span = self.now.duration_since(since).unsigned_abs();
+        let mut good = true;
+        for kind in Kind::ALL {
+            let (seen, peers) = lately.of(kind);
+            let bound = self.bound(kind);
+            let known = if peers.of >= COMPARABLE { peers.share() } else { 0.0 };
+            let share = Proportion { bad: (seen.bad - seen.margin).max(0.0), ..seen }.share();
+            if seen.bad >= 2.0 && share >= (bound / 2.0).max(ALIKE * known) {
+                let peers = (peers.of >= COMPARABLE).then_some(known);
+                return Conduct::Bad(Finding { kind, seen, peers, span, excess: share / bound });
+            }
+            let well = if seen.of >= MANY { bound / 2.0 } else { bound / TROUBLE };
+            good &= share <= well.max(ALIKE * known);
+        }
+        // Where responses are usual, nothing less says that it is well.
+        let tally = &lately.own.0;
+        let usual = record.usual(Duration::ZERO, self.now);
+        let seen = if usual.answers() { tally.responses } else { tally.responses.max(tally.handshakes) };
+        if good && f64::from(seen) >= ENOUGH { Conduct::Good } else { Conduct::Unclear }
+    }
+
+    fn bound(&self, kind: Kind) -> f64 {
+        let percent = match kind {
+            Kind::Errors | Kind::Silent => self.settings.errors,
+            Kind::Connect | Kind::Reset | Kind::Slow | Kind::Sluggish => self.settings.connect_failures,
+        };
+        f64::from(percent) / 100.0
+    }
+}
+
+impl Kind {
+    const ALL: [Self; 6] = [Self::Errors, Self::Connect, Self::Reset, Self::Slow, Self::Sluggish, Self::Silent];
+}
+
+impl Finding {
+    /// Whether it is more than its bound, at least.
+    pub fn is_beyond(&self) -> bool {
+        self.excess > 1.0
+    }
+}
+
+#[cfg(test)]
+impl Finding {
+    /// Half of a few responses.
+    pub(crate) fn example() -> Self {
+        let seen = Proportion::new(10, 20);
+        Self { kind: Kind::Errors, seen, peers: Some(0.0), span: Duration::from_secs(1), excess: 1.5 }
+    }
+}
+
+/// "42 % of 310 responses in 2.5 s were 5xx, of the others' 0.3 %".
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (of, what) = match self.kind {
+            Kind::Errors => ("responses", "were 5xx"),
+            Kind::Connect => ("connections", "were refused or not answered"),
+            Kind::Reset => ("connections", "were reset by the server"),
+            Kind::Slow => ("handshakes", "were slower than is allowed"),
+            Kind::Sluggish => ("handshakes", "were slower than a tenth of what is allowed"),
+            Kind::Silent => ("connections", "had no response"),
+        };
+        let span = self.span.as_secs_f64();
+        let percent = Percent(self.seen.share());
+        write!(f, "{percent} of {} {of} in {:.1} s {what}", self.seen.of, span.max(0.1))?;
+        match self.peers {
+            Some(share) => write!(f, ", of the others' {}", Percent(share)),
+            None => Ok(()),
+        }
+    }
+}
+
+struct Percent(f64);
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = 100.0 * self.0;
+        if percent == 0.0 || percent >= 1.0 { write!(f, "{percent:.0} %") } else { write!(f, "{percent:.1} %") }
+    }
+}
+
+#[cfg(test)]
+mod tests;

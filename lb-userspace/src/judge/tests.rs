@@ -1,0 +1,287 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::dataplane::Sight;
+
+/// A quarter of a second of traffic: connections begun, responses, 5xx of them.
+#[derive(Clone, Copy, Default)]
+struct Traffic {
+    begun: u64,
+    responses: u64,
+    errors: u64,
+    refused: u64,
+    repeated: u64,
+    reset: u64,
+    /// Handshakes of about 1 ms, 300 ms and 2 s.
+    handshakes: [u64; 3],
+}
+
+/// So many connections, each with a response.
+fn well(begun: u64) -> Traffic {
+    Traffic { begun, responses: begun, handshakes: [begun, 0, 0], ..Traffic::default() }
+}
+
+fn failing(begun: u64, errors: u64) -> Traffic {
+    Traffic { errors, ..well(begun) }
+}
+
+/// Backends "a", "b", ... of "web", looked at four times a second.
+struct Course {
+    judge: Judge,
+    settings: Passive,
+    sums: Vec<Sight>,
+    looks: i64,
+    cleared: Option<i64>,
+}
+
+fn moment(looks: i64) -> Timestamp {
+    Timestamp::from_millisecond(1_000_000 + 250 * looks).unwrap()
+}
+
+fn name(index: usize) -> String {
+    char::from(b'a' + u8::try_from(index).unwrap()).to_string()
+}
+
+impl Course {
+    fn of(backends: usize) -> Self {
+        let course = Self {
+            judge: Judge::default(),
+            settings: Passive::default(),
+            sums: vec![Sight::default(); backends],
+            looks: 0,
+            cleared: None,
+        };
+        course.go(1, &vec![Traffic::default(); backends])
+    }
+
+    /// Lets so many looks pass with this traffic of each backend in every one.
+    fn go(mut self, looks: u32, traffic: &[Traffic]) -> Self {
+        for _ in 0..looks {
+            self.looks += 1;
+            for (index, (sum, traffic)) in self.sums.iter_mut().zip(traffic).enumerate() {
+                sum.begun += traffic.begun;
+                sum.responses[1] += traffic.responses - traffic.errors;
+                sum.responses[4] += traffic.errors;
+                sum.refused += traffic.refused;
+                sum.repeated += traffic.repeated;
+                sum.reset += traffic.reset;
+                for (bucket, count) in [4, 13, 15].into_iter().zip(traffic.handshakes) {
+                    sum.handshakes[bucket] += count;
+                }
+                let seen = BackendSight {
+                    service: "web".into(),
+                    backend: name(index),
+                    address: "10.0.0.1:80".parse().unwrap(),
+                    sight: *sum,
+                };
+                self.judge.take(&seen, &self.settings, moment(self.looks));
+            }
+        }
+        self
+    }
+
+    /// What is thought of those that serve; `since` is the look since when each has had less than its share.
+    fn opinions_since(&self, since: Option<i64>) -> Vec<Opinion> {
+        let names: Vec<String> = (0..self.sums.len()).map(name).collect();
+        let seat = |name| Seat {
+            name,
+            serves: true,
+            troubled: false,
+            since: since.map(moment),
+            cleared: self.cleared.map(moment),
+        };
+        let seats: Vec<Seat<'_>> = names.iter().map(|name| seat(name.as_str())).collect();
+        let opinions = self.judge.opinions("web", &seats, &self.settings, moment(self.looks));
+        opinions.unwrap_or_else(|| vec![Opinion::default(); seats.len()])
+    }
+
+    fn opinion(&self) -> Opinion {
+        self.opinions_since(None).remove(0)
+    }
+
+    fn conduct(&self, since: i64) -> Conduct {
+        self.opinions_since(Some(since)).remove(0).conduct
+    }
+}
+
+fn kind(found: &Option<Finding>) -> Option<Kind> {
+    found.map(|found| found.kind)
+}
+
+#[test]
+fn who_stands_out_or_is_beyond_a_bound_fails() {
+    // What "a" does and what "b" does, for ten seconds; whether "a" is in trouble, and fails.
+    let check = |own: Traffic, other: Traffic, trouble: Option<Kind>, fails: Option<Kind>| {
+        let opinion = Course::of(2).go(40, &[own, other]).opinion();
+        assert_eq!((kind(&opinion.trouble), kind(&opinion.failing)), (trouble, fails), "{opinion:?}");
+    };
+    use Kind::{Connect, Errors, Reset, Slow, Sluggish};
+    let (good, errors) = (well(20), Some(Errors));
+    check(good, good, None, None);
+    check(failing(20, 20), good, errors, errors);
+    check(failing(20, 6), good, errors, errors);
+    // Less than the bound, and far more than the other.
+    check(failing(20, 2), good, errors, errors);
+    // A little is neither.
+    check(failing(20, 1), failing(40, 1), None, None);
+    // All are alike.
+    check(failing(20, 10), failing(20, 10), errors, None);
+    check(failing(20, 10), failing(20, 6), errors, None);
+    check(failing(20, 20), failing(20, 6), errors, errors);
+    let refusing = Traffic { refused: 20, repeated: 20, responses: 0, handshakes: [0; 3], ..good };
+    check(refusing, good, Some(Connect), Some(Connect));
+    check(Traffic { reset: 10, ..good }, good, Some(Reset), Some(Reset));
+    check(Traffic { handshakes: [10, 0, 10], ..good }, good, Some(Slow), Some(Slow));
+    check(Traffic { handshakes: [2, 18, 0], ..good }, good, None, Some(Sluggish));
+    check(Traffic { handshakes: [2, 18, 0], ..good }, Traffic { handshakes: [2, 18, 0], ..good }, None, None);
+}
+
+#[test]
+fn a_backend_by_itself_is_in_trouble_beyond_a_quarter_of_the_bound() {
+    let check = |traffic: Traffic, trouble: bool, beyond: bool| {
+        let opinion = Course::of(1).go(40, &[traffic]).opinion();
+        assert_eq!((opinion.trouble.is_some(), opinion.beyond), (trouble, beyond), "{opinion:?}");
+    };
+    check(well(20), false, false);
+    check(failing(20, 1), false, false);
+    check(failing(20, 2), true, false);
+    check(failing(20, 6), true, true);
+}
+
+#[test]
+fn a_total_failure_is_found_within_two_looks_and_a_slow_one_in_time() {
+    let found_after = |traffic: Traffic| {
+        let mut course = Course::of(2).go(40, &[well(20), well(20)]);
+        (1..=60).find(|_| {
+            course = std::mem::replace(&mut course, Course::of(1)).go(1, &[traffic, well(20)]);
+            course.opinion().failing.is_some()
+        })
+    };
+    assert_eq!(found_after(failing(20, 20)), Some(1));
+    assert_eq!(found_after(failing(20, 10)), Some(2));
+    assert_eq!(found_after(failing(2, 2)), Some(2));
+    assert!((2..12).contains(&found_after(failing(20, 3)).unwrap()));
+    assert_eq!(found_after(well(20)), None);
+}
+
+#[test]
+fn who_fails_altogether_beside_those_who_are_well_is_told_apart() {
+    let altogether = |own: Traffic, other: Traffic| Course::of(2).go(4, &[own, other]).opinion().altogether;
+    assert!(altogether(failing(5, 5), well(5)));
+    assert!(!altogether(failing(4, 2), well(4)));
+    assert!(!altogether(failing(5, 5), failing(5, 5)));
+    assert!(!altogether(failing(5, 5), Traffic::default()), "nobody knows how the other is");
+    assert!(!altogether(Traffic { reset: 5, ..well(5) }, well(5)), "its clients may have been idle for long");
+}
+
+#[test]
+fn connections_without_a_response_count_where_responses_are_usual() {
+    let silent = Traffic { responses: 0, ..well(20) };
+    let opinion = |before: Traffic, after: Traffic, other: Traffic| {
+        Course::of(2).go(60, &[before, other]).go(4, &[after, other]).opinion()
+    };
+    let found = opinion(well(20), silent, well(20));
+    assert_eq!((kind(&found.failing), found.altogether), (Some(Kind::Silent), true), "{found:?}");
+    assert_eq!(opinion(silent, silent, silent), Opinion::default(), "encrypted, say");
+    // A quarter of them, as a site that is short of memory keeps waiting.
+    let found = opinion(well(40), Traffic { responses: 30, ..well(40) }, well(40));
+    assert_eq!(kind(&found.trouble), Some(Kind::Silent), "{found:?}");
+    // Many requests on few connections.
+    let busy = Traffic { responses: 200, ..well(20) };
+    assert_eq!(opinion(busy, Traffic { responses: 100, ..busy }, busy), Opinion::default());
+    assert_eq!(kind(&opinion(busy, silent, busy).failing), Some(Kind::Silent));
+}
+
+#[test]
+fn answers_that_come_and_go_with_the_load_of_a_slow_site_are_usual() {
+    let mut course = Course::of(1);
+    // Each look as many come as were answered in the one before, more or less.
+    for looks in 0..80 {
+        let begun = 10 + 6 * (looks * 7 % 3);
+        let responses = 10 + 6 * ((looks + 2) * 7 % 3);
+        course = course.go(1, &[Traffic { responses, ..well(begun) }]);
+        assert_eq!(course.opinion(), Opinion::default(), "after {looks}");
+    }
+}
+
+#[test]
+fn what_a_backend_has_been_like_since_counts_only_what_came_since() {
+    let bad = [failing(8, 4), well(8)];
+    let course = Course::of(2).go(20, &[well(8), well(8)]).go(4, &bad);
+    assert!(matches!(course.conduct(course.looks - 1), Conduct::Bad(_)));
+    let since = course.looks;
+    assert_eq!(course.conduct(since), Conduct::Unclear);
+    let course = course.go(1, &[well(4), well(14)]);
+    assert_eq!(course.conduct(since), Conduct::Unclear);
+    let course = course.go(1, &[well(2), well(14)]);
+    assert_eq!(course.conduct(since), Conduct::Good);
+    let course = course.go(1, &[failing(3, 2), well(14)]);
+    assert!(matches!(course.conduct(since), Conduct::Bad(_)));
+}
+
+#[test]
+fn what_was_before_a_backend_was_found_to_be_well_counts_no_more() {
+    let mut course = Course::of(2).go(8, &[failing(20, 20), well(20)]).go(2, &[well(20), well(20)]);
+    assert!(course.opinion().failing.is_some());
+    course.cleared = Some(course.looks - 2);
+    assert_eq!(course.opinion(), Opinion::default());
+    let course = course.go(1, &[failing(20, 20), well(20)]);
+    assert!(course.opinion().failing.is_some());
+}
+
+#[test]
+fn one_that_is_as_bad_as_its_peers_has_its_share_back() {
+    let course = Course::of(2).go(20, &[failing(10, 5), failing(10, 4)]);
+    assert_eq!(course.conduct(course.looks - 8), Conduct::Good);
+}
+
+#[test]
+fn counters_that_begin_anew_and_a_clock_that_goes_back_say_nothing() {
+    let mut course = Course::of(2).go(8, &[failing(20, 20), well(20)]);
+    assert!(course.opinion().failing.is_some());
+    course.sums[0] = Sight::default();
+    let course = course.go(1, &[Traffic::default(), well(20)]);
+    assert_eq!(course.opinion().failing, None);
+    let mut course = Course::of(2).go(8, &[failing(20, 20), well(20)]);
+    course.looks = -1000;
+    let course = course.go(1, &[well(20), well(20)]);
+    assert_eq!(course.opinion().failing, None);
+}
+
+#[test]
+fn those_that_are_gone_are_forgotten() {
+    let mut course = Course::of(2).go(8, &[failing(20, 20), well(20)]);
+    course.judge.retain(|service, backend| (service, backend) == ("web", "b"));
+    assert_eq!(course.opinion(), Opinion::default());
+    course.judge.retain(|_, _| false);
+    assert!(course.judge.services.is_empty());
+}
+
+#[test]
+fn a_finding_has_its_figures() {
+    let opinion = Course::of(2).go(40, &[failing(20, 10), failing(200, 1)]).opinion();
+    let told = opinion.failing.unwrap().to_string();
+    assert!(
+        told.starts_with("50 % of ") && told.ends_with(" responses in 10.0 s were 5xx, of the others' 0.5 %"),
+        "{told}"
+    );
+}
+
+proptest! {
+    #[test]
+    fn nothing_bad_condemns_nobody(looks in prop::collection::vec((0u64..200, 0u64..200, 0u64..200), 1..80)) {
+        let mut course = Course::of(3);
+        for (a, b, c) in looks {
+            course = course.go(1, &[well(a), well(b), well(c)]);
+            prop_assert!(course.opinions_since(None).iter().all(|opinion| *opinion == Opinion::default()));
+        }
+    }
+
+    #[test]
+    fn whoever_does_as_all_others_do_is_not_found_to_fail(begun in 1u64..100, errors in 0u64..100, looks in 1u32..80) {
+        let errors = errors.min(begun);
+        let traffic = failing(begun, errors);
+        let course = Course::of(3).go(looks, &[traffic; 3]);
+        prop_assert!(course.opinions_since(None).iter().all(|opinion| opinion.failing.is_none()));
+    }
+}

@@ -1,0 +1,280 @@
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    judge::Finding,
+    model::{
+        AdminChange, Trouble,
+        tests::{admin, at, backend, service, serving, serving_of, standing, told},
+    },
+};
+
+const BAD: fn() -> Opinion = || Opinion {
+    trouble: Some(Finding::example()),
+    beyond: true,
+    failing: Some(Finding::example()),
+    altogether: false,
+    conduct: Conduct::Bad(Finding::example()),
+};
+const LOST: fn() -> Opinion = || Opinion { altogether: true, ..BAD() };
+const GOOD: fn() -> Opinion = || Opinion { conduct: Conduct::Good, ..Opinion::default() };
+const UNCLEAR: fn() -> Opinion = Opinion::default;
+
+/// Acts upon an opinion of each backend; what there is to tell.
+fn judge(model: &mut Model, opinions: &[Opinion], second: i64) -> Vec<String> {
+    let service = Arc::make_mut(model.services.get_mut("web").unwrap());
+    told(&service.change(at(second), |service| service.act_upon(opinions, at(second))))
+}
+
+fn ejected(model: &Model, name: &str) -> bool {
+    backend(model, name).passive.value == Passive::Ejected
+}
+
+fn share(model: &Model, name: &str) -> f64 {
+    model.services["web"].share(backend(model, name), at(1000))
+}
+
+#[test]
+fn who_fails_gets_less_and_less_and_then_nothing() {
+    let mut model = serving(&[1, 1]);
+    let events = judge(&mut model, &[BAD(), GOOD()], 100);
+    assert_eq!(events, ["a passive ok->reduced (traffic)"]);
+    assert_eq!((share(&model, "a"), share(&model, "b")), (0.125, 1.0));
+    for second in 101..107 {
+        assert_eq!(judge(&mut model, &[BAD(), GOOD()], second), [""; 0]);
+    }
+    assert_eq!(share(&model, "a"), 1.0 / 32.0);
+    // Little harm is done; whether it gets well with so little takes a while to see.
+    judge(&mut model, &[BAD(), GOOD()], 109);
+    assert!(!ejected(&model, "a"));
+    let events = judge(&mut model, &[BAD(), GOOD()], 110);
+    let expected =
+        ["a passive reduced->ejected (traffic)", "a rotation in->out (traffic)", "web verdict ok->degraded (traffic)"];
+    assert_eq!(events, expected);
+    let (in_rotation, since, cause) = standing(&model, "a");
+    assert_eq!((in_rotation, since), (false, 110));
+    assert!(cause.starts_with("ejected for 30s: 50 % of 20 responses"), "{cause}");
+    assert!(matches!(backend(&model, "a").trouble(model.services["web"].thresholds()), Some(Trouble::Out(_))));
+}
+
+#[test]
+fn who_is_well_again_has_its_share_back_step_by_step() {
+    let mut model = serving(&[1, 1]);
+    (100..104).for_each(|second| drop(judge(&mut model, &[BAD(), GOOD()], second)));
+    assert_eq!(share(&model, "a"), 1.0 / 16.0);
+    assert_eq!(judge(&mut model, &[GOOD(), GOOD()], 104), [""; 0]);
+    assert_eq!(share(&model, "a"), 0.5);
+    // Nothing is known of who gets nothing: it gets more after a while.
+    judge(&mut model, &[UNCLEAR(), GOOD()], 113);
+    assert_eq!(share(&model, "a"), 0.5);
+    assert_eq!(judge(&mut model, &[UNCLEAR(), GOOD()], 114), ["a passive reduced->ok (traffic)"]);
+    assert_eq!((share(&model, "a"), backend(&model, "a").judgement.is_clean()), (1.0, true));
+}
+
+#[test]
+fn an_ejection_lasts_twice_as_long_as_the_one_before_up_to_16_times() {
+    let mut model = serving(&[1, 1]);
+    let mut now = 100;
+    let eject = |model: &mut Model, now: &mut i64| {
+        judge(model, &[LOST(), GOOD()], *now);
+        let until = backend(model, "a").judgement.until.expect("it is ejected").as_second();
+        let lasts = until - *now;
+        *now = until;
+        assert!(ejected(model, "a"));
+        model.tick(at(*now - 1));
+        assert!(ejected(model, "a"));
+        model.tick(at(*now));
+        assert!(!ejected(model, "a"));
+        lasts
+    };
+    let lasted: Vec<i64> = (0..7).map(|_| eject(&mut model, &mut now)).collect();
+    assert_eq!(lasted, [30, 60, 120, 240, 480, 480, 480]);
+    assert_eq!(backend(&model, "a").judgement.ejections, 7);
+    // As long as an ejection was, good conduct makes up for it.
+    now += 480 + 480 + 240;
+    assert_eq!(eject(&mut model, &mut now), 480);
+    now += 480 + 480 + 240 + 120 + 60;
+    assert_eq!(eject(&mut model, &mut now), 60);
+    now += 100_000;
+    assert_eq!(eject(&mut model, &mut now), 30);
+}
+
+#[test]
+fn who_returns_is_on_probation() {
+    let mut model = serving(&[1, 1]);
+    judge(&mut model, &[LOST(), GOOD()], 100);
+    assert!(!standing(&model, "a").0);
+    let events = told(&model.tick(at(130)));
+    let expected =
+        ["a passive ejected->reduced (traffic)", "a rotation out->in (traffic)", "web verdict degraded->ok (traffic)"];
+    assert_eq!((events, share(&model, "a")), (expected.map(str::to_owned).to_vec(), 1.0 / 32.0));
+    assert!(standing(&model, "a").2.starts_with("returned on probation; it had been ejected for 30s: 50 %"));
+    judge(&mut model, &[GOOD(), GOOD()], 131);
+    judge(&mut model, &[BAD(), GOOD()], 132);
+    assert!(ejected(&model, "a"), "at once, for a minute");
+    model.tick(at(193));
+    (194..199).for_each(|second| drop(judge(&mut model, &[GOOD(), GOOD()], second)));
+    assert!(backend(&model, "a").judgement.is_clean());
+    judge(&mut model, &[BAD(), GOOD()], 200);
+    assert_eq!((ejected(&model, "a"), share(&model, "a")), (false, 0.125), "it has shown that it was well");
+}
+
+#[test]
+fn the_last_in_rotation_is_not_ejected() {
+    let mut model = serving(&[1, 1]);
+    judge(&mut model, &[LOST(), LOST()], 100);
+    assert_eq!([ejected(&model, "a"), ejected(&model, "b")], [true, false]);
+    judge(&mut model, &[UNCLEAR(), LOST()], 101);
+    assert_eq!((ejected(&model, "b"), share(&model, "b")), (false, 1.0));
+    assert_eq!(backend(&model, "b").complaint(), Some(Finding::example().to_string().as_str()));
+    // Whoever is ejected comes back when nobody else is left.
+    let mut told_of = Vec::new();
+    for _ in 0..3 {
+        told_of.extend(told(&model.observe("web", "b", &Err("refused".into()), at(102))));
+    }
+    assert_eq!((model.services["web"].in_rotation(), share(&model, "a")), (1, 1.0), "{told_of:?}");
+    assert!(told_of.contains(&"a passive ejected->ok (traffic)".to_owned()), "{told_of:?}");
+}
+
+#[test]
+fn a_backup_that_stands_by_lets_the_last_primary_be_ejected() {
+    let mut spec = service(&[1, 1]);
+    spec.backends[1].backup = true;
+    let mut model = serving_of(spec);
+    (100..108).for_each(|second| drop(judge(&mut model, &[BAD(), UNCLEAR()], second)));
+    assert_eq!((ejected(&model, "a"), standing(&model, "b").0), (true, true));
+}
+
+#[test]
+fn no_more_are_ejected_than_may_be() {
+    for (backends, most, expected) in [(2, 50, 1), (3, 50, 1), (4, 50, 2), (4, 100, 3), (4, 24, 0), (4, 0, 0)] {
+        let mut spec = service(&vec![1; backends]);
+        spec.passive.max_ejected = most;
+        let mut model = serving_of(spec);
+        (100..120).for_each(|second| drop(judge(&mut model, &vec![LOST(); backends], second)));
+        assert_eq!(model.services["web"].ejected(), expected, "{most} % of {backends}");
+    }
+}
+
+#[test]
+fn of_fewer_that_are_left_fewer_stay_ejected() {
+    let mut model = serving(&[1, 1, 1, 1]);
+    judge(&mut model, &[LOST(), LOST(), GOOD(), GOOD()], 100);
+    assert_eq!(model.services["web"].ejected(), 2);
+    model.remove("web", "d", false).unwrap();
+    model.tick(at(101));
+    assert_eq!([ejected(&model, "a"), ejected(&model, "b")], [false, true]);
+}
+
+#[test]
+fn an_operator_who_enables_a_backend_pardons_it() {
+    let mut model = serving(&[1, 1]);
+    judge(&mut model, &[LOST(), GOOD()], 100);
+    let wish = AdminChange { reason: Some("fixed".into()), ..admin(Admin::Enabled) };
+    model.set("web", "a", &wish, "uid 7", at(101)).unwrap();
+    assert_eq!(standing(&model, "a"), (true, 101, "enabled by uid 7: fixed".into()));
+    assert_eq!(share(&model, "a"), 1.0);
+}
+
+#[test]
+fn who_switches_judgement_off_has_all_back() {
+    let mut model = serving(&[1, 1, 1]);
+    judge(&mut model, &[LOST(), BAD(), GOOD()], 100);
+    let off = serde_json::json!({"passive": {"enabled": false}});
+    model.set_service("web", off.as_object().unwrap(), at(101)).unwrap();
+    model.tick(at(102));
+    assert!(!ejected(&model, "a"));
+    let judge = Judge::default();
+    assert!(model.judge("web", &judge, at(103)).0);
+    assert_eq!(["a", "b"].map(|name| share(&model, name)), [1.0; 2]);
+    assert_eq!(model.judged().count(), 0);
+}
+
+#[test]
+fn a_detached_server_is_called_back_first_and_takes_what_the_other_is_relieved_of() {
+    let mut model = serving(&[1, 1]);
+    model.set("web", "b", &admin(Admin::Disabled), "uid 0", at(50)).unwrap();
+    let events = judge(&mut model, &[BAD(), UNCLEAR()], 100);
+    let expected =
+        ["a passive ok->reduced (traffic)", "b admin disabled->enabled (recall)", "b rotation out->in (recall)"];
+    assert_eq!(events[..3], expected, "{events:?}");
+    assert_eq!((share(&model, "a"), standing(&model, "b").0), (0.125, true));
+    assert!(standing(&model, "b").2.starts_with("called back: a is under pressure: 50 % of 20 responses"));
+}
+
+#[test]
+fn what_was_wrong_when_the_operator_acted_calls_nobody_back() {
+    let mut model = serving(&[1, 1]);
+    let trouble = || Opinion { trouble: Some(Finding::example()), ..UNCLEAR() };
+    judge(&mut model, &[trouble(), trouble()], 40);
+    model.set("web", "b", &admin(Admin::Disabled), "uid 0", at(50)).unwrap();
+    judge(&mut model, &[trouble(), UNCLEAR()], 100);
+    assert!(!standing(&model, "b").0);
+}
+
+#[test]
+fn what_was_found_survives_a_reload() {
+    let mut model = serving(&[1, 1]);
+    judge(&mut model, &[LOST(), BAD()], 100);
+    let model = model.reload(&[service(&[1, 1])], at(101));
+    assert!(ejected(&model, "a") && backend(&model, "a").judgement.until == Some(at(130)));
+    assert_eq!(backend(&model, "a").passive.change.at, at(100));
+}
+
+#[test]
+fn a_model_that_nothing_is_found_of_stays_the_same() {
+    let mut model = serving(&[1, 1]);
+    let before = model.clone();
+    assert_eq!(model.judge("web", &Judge::default(), at(100)), (false, Vec::new()));
+    assert!(model.since(&before).is_empty());
+}
+
+proptest! {
+    #[test]
+    fn somebody_serves_and_ejections_are_few_and_end(
+        backends in 2usize..6,
+        most in 0u8..=100,
+        steps in prop::collection::vec((0u8..9, 0usize..6, 1i64..40), 1..120),
+    ) {
+        let mut spec = service(&vec![1; backends]);
+        spec.passive.max_ejected = most;
+        let mut model = serving_of(spec);
+        let mut opinions = vec![UNCLEAR(); backends];
+        let mut condemned = HashMap::new();
+        let mut now = 100;
+        for (step, index, passes) in steps {
+            let index = index % backends;
+            let name = char::from(b'a' + index as u8).to_string();
+            now += if step == 8 { passes } else { 1 };
+            match step {
+                0 => opinions[index] = BAD(),
+                1 => opinions[index] = LOST(),
+                2 => opinions[index] = GOOD(),
+                3 => opinions[index] = UNCLEAR(),
+                4 => drop(model.observe("web", &name, &Err("refused".into()), at(now))),
+                5 => drop(model.observe("web", &name, &Ok("connected".into()), at(now))),
+                6 => drop(model.set("web", &name, &admin(Admin::Disabled), "uid 0", at(now))),
+                7 => drop(model.set("web", &name, &admin(Admin::Enabled), "uid 0", at(now))),
+                _ => {}
+            }
+            for (index, opinion) in opinions.iter().enumerate() {
+                *condemned.entry(index).or_insert(false) |= opinion.failing.is_some();
+            }
+            model.tick(at(now));
+            judge(&mut model, &opinions, now);
+            let web = &model.services["web"];
+            let merely = web.backends.iter().any(Backend::is_merely_ejected);
+            prop_assert!(web.in_rotation() > 0 || !merely, "{web:?}");
+            prop_assert!(web.ejected() * 100 <= backends * usize::from(most));
+            for (index, backend) in web.backends.iter().enumerate() {
+                let judgement = &backend.judgement;
+                prop_assert_eq!(judgement.until.is_some(), backend.passive.value == Passive::Ejected);
+                prop_assert!(judgement.until.is_none_or(|until| until > at(now) && until <= at(now + 16 * 30)));
+                prop_assert!(judgement.halvings <= MOST_HALVINGS);
+                prop_assert!(condemned[&index] || judgement.is_clean(), "no evidence");
+            }
+        }
+    }
+}
