@@ -219,7 +219,7 @@ impl Dataplane {
         if features != self.variant.features {
             self.replace_program(Variant { features, ..self.variant })?;
         }
-        let counted = self.placement.counted();
+        let counted = self.placement.counted().clone();
         let ops = match self.placement.change(plan) {
             Ok(ops) => ops,
             Err(_) => {

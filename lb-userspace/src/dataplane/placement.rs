@@ -4,6 +4,8 @@
 //! its service by slot. A place that was given up is not given again until [`Placement::reclaim`], which the caller
 //! may only call when no packet and no flow can refer to it any more.
 
+mod members;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
@@ -11,21 +13,18 @@ use std::{
 };
 
 use lb_common::{
-    hash,
     layout::{self, Config, MAX_REACH, Ring, VIRTUAL_ADDRESS, backend_flags},
-    nat,
-    room::Limits,
-    service,
+    nat, service,
     wire::Be16,
 };
 
+use self::members::{entries, is_limited, limits, path, spare, takes_flows};
 use super::{
     address::{self, family, words},
     ops::{Op, Ops},
-    ring::{self, MAGLEV_SLOTS, Member},
     space::Space,
 };
-use crate::plan::{Algorithm, BackendPlan, Forward, NextHop, Plan, ServicePlan};
+use crate::plan::{Algorithm, BackendPlan, Forward, Plan, ServicePlan};
 
 /// No room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +54,10 @@ pub(crate) struct Placement {
     slots: BTreeMap<u32, (Option<Key>, u8)>,
     backends: Space,
     rings: Space,
+    /// The slots of services whose open flows are counted, as in `lb_common::schedule::counts_flows`.
+    counted: BTreeSet<u32>,
+    /// The slots of services with a backend that has a limit.
+    limited: BTreeSet<u32>,
     /// The last plan: what is the same in the next one stays where it is.
     plan: Plan,
 }
@@ -89,6 +92,8 @@ impl Placement {
             slots: BTreeMap::new(),
             backends: Space::new(config.backends),
             rings: Space::new(config.rings),
+            counted: BTreeSet::new(),
+            limited: BTreeSet::new(),
             plan: Plan::default(),
             config,
         }
@@ -135,38 +140,67 @@ impl Placement {
     /// The changes that make the maps say what the plan says. After an error nothing has changed.
     pub(crate) fn change(&mut self, plan: &Plan) -> Result<Vec<Op>, Full> {
         let differ = |(old, new): (&Arc<ServicePlan>, &Arc<ServicePlan>)| !Arc::ptr_eq(old, new);
-        let pairs = || self.plan.services.iter().zip(&plan.services);
+        let pairs = self.plan.services.iter().zip(&plan.services);
+        let differing: Vec<usize> =
+            pairs.enumerate().filter(|(_, pair)| differ(*pair)).map(|(position, _)| position).collect();
         let one_for_one = self.plan.services.len() == plan.services.len()
-            && pairs().filter(|pair| differ(*pair)).all(|(old, new)| key(old) == key(new));
-        let changed: Vec<&Arc<ServicePlan>> = if one_for_one {
-            pairs().filter(|pair| differ(*pair)).map(|(_, new)| new).collect()
-        } else {
-            plan.services.iter().collect()
-        };
-        if one_for_one && changed.is_empty() {
+            && differing.iter().all(|&at| key(&self.plan.services[at]) == key(&plan.services[at]));
+        if one_for_one { self.change_services(plan, &differing) } else { self.change_all(plan) }
+    }
+
+    /// Where only what services are like has changed, of those at these positions: costs as much as they do, however many others
+    /// there are.
+    fn change_services(&mut self, plan: &Plan, positions: &[usize]) -> Result<Vec<Op>, Full> {
+        let mut ops = Ops::default();
+        if positions.is_empty() {
             return Ok(Vec::new());
         }
+        let spaces = (self.backends.clone(), self.rings.clone());
+        let marked = (self.counted.clone(), self.limited.clone());
+        let mut replaced = Vec::new();
+        for &position in positions {
+            let service = &plan.services[position];
+            let key = key(service);
+            let before = self.services.get(&key).cloned();
+            if let Err(full) = self.place_changed(service, &mut ops) {
+                (self.backends, self.rings) = spaces;
+                (self.counted, self.limited) = marked;
+                self.services.extend(replaced);
+                return Err(full);
+            }
+            replaced.extend(before.map(|before| (key, before)));
+        }
+        for &position in positions {
+            self.plan.services[position] = Arc::clone(&plan.services[position]);
+        }
+        Ok(ops.in_order())
+    }
+
+    /// Where services come or go.
+    fn change_all(&mut self, plan: &Plan) -> Result<Vec<Op>, Full> {
         let mut next = self.clone();
         let mut ops = Ops::default();
-        if !one_for_one {
-            let planned: BTreeSet<Key> = plan.services.iter().map(|service| key(service)).collect();
-            let gone: Vec<Key> = next.services.keys().filter(|key| !planned.contains(key)).copied().collect();
-            for key in gone {
-                next.remove(key, &mut ops);
-            }
+        let planned: BTreeSet<Key> = plan.services.iter().map(|service| key(service)).collect();
+        let gone: Vec<Key> = next.services.keys().filter(|key| !planned.contains(key)).copied().collect();
+        for key in gone {
+            next.remove(key, &mut ops);
         }
-        for service in changed {
-            let key = key(service);
-            if next.services.get(&key).is_none_or(|placed| placed.plan.as_ref() != Some(service)) {
-                next.place(key, service, &mut ops)?;
-            }
+        for service in &plan.services {
+            next.place_changed(service, &mut ops)?;
         }
-        if !one_for_one {
-            next.announce(plan, &mut ops)?;
-        }
+        next.announce(plan, &mut ops)?;
         next.plan = plan.clone();
         *self = next;
         Ok(ops.in_order())
+    }
+
+    /// Places a service that is not as it was.
+    fn place_changed(&mut self, service: &Arc<ServicePlan>, ops: &mut Ops) -> Result<(), Full> {
+        let key = key(service);
+        if self.services.get(&key).is_none_or(|placed| placed.plan.as_ref() != Some(service)) {
+            self.place(key, service, ops)?;
+        }
+        Ok(())
     }
 
     /// Every operation that leads from empty maps to what stands in them.
@@ -192,25 +226,21 @@ impl Placement {
         ops.in_order()
     }
 
-    /// The slots of services whose open flows are counted, as in `lb_common::schedule::counts_flows`.
-    pub(crate) fn counted(&self) -> BTreeSet<u32> {
-        let counts = |placed: &&Arc<Placed>| {
-            placed.plan.as_ref().is_some_and(|plan| {
-                matches!(plan.algorithm, Algorithm::LeastConnections | Algorithm::RandomTwo) || is_limited(plan)
-            })
-        };
-        self.services.values().filter(counts).map(|placed| placed.slot).collect()
+    /// The slots of services whose open flows are counted.
+    pub(crate) fn counted(&self) -> &BTreeSet<u32> {
+        &self.counted
     }
 
     /// Whether any backend has a limit.
     pub(crate) fn has_limits(&self) -> bool {
-        self.services.values().any(|placed| placed.plan.as_ref().is_some_and(|plan| is_limited(plan)))
+        !self.limited.is_empty()
     }
 
     /// The backends of services with limits: service, name and index.
     pub(crate) fn limited(&self) -> impl Iterator<Item = (&str, &str, u32)> {
-        let plans = self.services.values().filter_map(|placed| Some((placed, placed.plan.as_ref()?)));
-        plans.filter(|(_, plan)| is_limited(plan)).flat_map(|(placed, plan)| {
+        let limited = self.services.values().filter(|placed| self.limited.contains(&placed.slot));
+        let plans = limited.filter_map(|placed| Some((placed, placed.plan.as_ref()?)));
+        plans.flat_map(|(placed, plan)| {
             let of = |backend: &'_ BackendPlan| placed.backends[&backend.address].0;
             plan.backends.iter().map(move |backend| (plan.name.as_str(), backend.name.as_str(), of(backend)))
         })
@@ -272,6 +302,8 @@ impl Placement {
     fn remove(&mut self, key: Key, ops: &mut Ops) {
         let Some(placed) = self.services.remove(&key) else { return };
         self.leave_slot(placed.slot, ops);
+        self.counted.remove(&placed.slot);
+        self.limited.remove(&placed.slot);
         for (index, _) in placed.backends.values() {
             self.backends.give(*index, 1);
             ops.gone_backends.push(Op::ClearBackend { index: *index, service: placed.slot });
@@ -312,6 +344,9 @@ impl Placement {
         let spare = self.segment(old.as_ref().map(|old| &old.spare), [own, backups].concat(), ops)?;
         let placed = Placed { slot, plan: Some(Arc::clone(plan)), ring, spare, spare_own, backends };
         self.set_service(&placed, plan, ops);
+        mark(&mut self.limited, slot, is_limited(plan));
+        let by_flows = matches!(plan.algorithm, Algorithm::LeastConnections | Algorithm::RandomTwo);
+        mark(&mut self.counted, slot, by_flows || is_limited(plan));
         self.services.insert(key, Arc::new(placed));
         Ok(())
     }
@@ -431,61 +466,13 @@ impl Placement {
     }
 }
 
-/// Whether any backend has a limit.
-fn is_limited(plan: &ServicePlan) -> bool {
-    plan.backends.iter().any(|backend| limits(backend) != Limits::NONE)
-}
-
-fn limits(backend: &BackendPlan) -> Limits {
-    let most = backend.max_connections.unwrap_or(u32::MAX);
-    Limits { comfortable: backend.comfortable_connections.unwrap_or(most).min(most), most }
-}
-
-/// Backends that take flows, and those that do when they have no room.
-fn spare(plan: &ServicePlan, backends: &BTreeMap<SocketAddr, (u32, layout::Backend)>) -> (Vec<u32>, Vec<u32>) {
-    let index = |backend: &BackendPlan| backends[&backend.address].0;
-    let own = plan.backends.iter().filter(|backend| takes_flows(backend)).map(index);
-    let stands_by = |backend: &&BackendPlan| backend.stands_by && backend.next_hop.is_some() && backend.weight > 0;
-    (own.collect(), plan.backends.iter().filter(stands_by).map(index).collect())
-}
-
-fn takes_flows(backend: &BackendPlan) -> bool {
-    backend.in_rotation && backend.next_hop.is_some() && backend.weight > 0
-}
-
-fn entries(plan: &ServicePlan, backends: &BTreeMap<SocketAddr, (u32, layout::Backend)>) -> Vec<u32> {
-    let members: Vec<Member> = plan
-        .backends
-        .iter()
-        .filter(|backend| takes_flows(backend))
-        .map(|backend| Member {
-            index: backends[&backend.address].0,
-            weight: backend.weight,
-            identity: identity(backend.address),
-        })
-        .collect();
-    // A ring of more than one entry has more than one backend: the packet path goes by that (`schedule::has_choice`).
-    if let [only] = members.as_slice() {
-        return vec![only.index];
-    }
-    match plan.algorithm {
-        Algorithm::RoundRobin | Algorithm::RandomTwo => ring::round_robin(&members),
-        Algorithm::Maglev | Algorithm::SourceHash => ring::maglev(&members, MAGLEV_SLOTS),
-        Algorithm::LeastConnections => members.iter().map(|member| member.index).collect(),
-    }
-}
-
-/// The same on every node, and for as long as the backend has its address.
-fn identity(address: SocketAddr) -> u64 {
-    hash::nh(&hash::PUBLIC_KEY, words(address.ip()), address.port().into())
-}
-
-fn path(hop: &NextHop) -> layout::Path {
-    let mut bytes = [0; 16];
-    bytes[..6].copy_from_slice(&hop.mac);
-    bytes[6..12].copy_from_slice(&hop.source_mac);
-    bytes[12..].copy_from_slice(&hop.ifindex.to_ne_bytes());
-    bytemuck::cast(bytes)
+/// Has a slot in a set, or not.
+fn mark(set: &mut BTreeSet<u32>, slot: u32, is_in: bool) {
+    if is_in {
+        set.insert(slot)
+    } else {
+        set.remove(&slot)
+    };
 }
 
 fn key(service: &ServicePlan) -> Key {

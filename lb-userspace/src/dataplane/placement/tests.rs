@@ -4,7 +4,7 @@ use lb_common::{host, host::HostTables, ip};
 use proptest::prelude::*;
 
 use super::*;
-use crate::plan::Protocol;
+use crate::plan::{NextHop, Protocol};
 
 fn hop() -> NextHop {
     NextHop { ifindex: 2, source: [10, 0, 0, 1].into(), source_mac: [2; 6], mac: [4; 6], mtu: 1500 }
@@ -165,6 +165,38 @@ fn after_an_error_nothing_has_changed() {
     assert_eq!(placement.change(&plan(&[(9, &[(7, 1)]), (10, &[(1, 1), (2, 1), (3, 1)])])), Err(Full::Backends));
     assert_eq!(placement.expected(), before);
     assert_eq!(placement.change(&fits), Ok(vec![]));
+}
+
+#[test]
+fn after_an_error_of_one_of_two_services_neither_has_changed() {
+    let config = Config { backends: 4, ..host::config() };
+    let mut placement = Placement::new(config);
+    placement.change(&plan(&[(9, &[(7, 1)]), (10, &[(1, 1), (2, 1)])])).unwrap();
+    let before = placement.expected();
+    let mut too_many = plan(&[(9, &[(7, 1), (8, 1)]), (10, &[(1, 1), (2, 1), (3, 1)])]);
+    Arc::make_mut(&mut too_many.services[0]).backends[0].max_connections = Some(9);
+    assert_eq!(placement.change(&too_many), Err(Full::Backends));
+    assert_eq!(placement.expected(), before);
+    assert!(!placement.has_limits() && placement.counted().is_empty());
+    // There is room for one of them.
+    assert!(placement.change(&plan(&[(9, &[(7, 1)]), (10, &[(1, 1), (2, 1), (3, 1)])])).is_ok());
+}
+
+#[test]
+fn limits_and_counts_last_as_long_as_their_service() {
+    let mut placement = Placement::new(host::config());
+    let mut limited = plan(&[(9, &[(7, 1)]), (10, &[(1, 1)])]);
+    Arc::make_mut(&mut limited.services[1]).backends[0].max_connections = Some(9);
+    placement.change(&limited).unwrap();
+    assert_eq!(placement.counted().len(), 1);
+    assert_eq!(placement.limited().map(|(service, ..)| service).collect::<Vec<_>>(), ["service-10"]);
+    let mut by_flows = plan(&[(9, &[(7, 1)]), (10, &[(1, 1)])]);
+    Arc::make_mut(&mut by_flows.services[0]).algorithm = Algorithm::LeastConnections;
+    placement.change(&by_flows).unwrap();
+    assert_eq!(placement.counted().len(), 1);
+    assert!(!placement.has_limits());
+    placement.change(&plan(&[(10, &[(1, 1)])])).unwrap();
+    assert!(placement.counted().is_empty());
 }
 
 #[test]
