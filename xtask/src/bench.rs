@@ -1,5 +1,6 @@
 //! `cargo xtask bench WHAT`: measurements, a file per bench.
 
+mod chart;
 mod packet;
 
 use anyhow::Result;

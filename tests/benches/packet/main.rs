@@ -8,6 +8,7 @@ mod cases;
 mod harness;
 mod machine;
 mod report;
+mod scale;
 mod site;
 mod traffic;
 
@@ -44,7 +45,9 @@ fn main() -> Result<()> {
     machine::pin_to_last_cpu()?;
     let lab = Lab::new(&Layout::default())?;
     let results = lab.front().enter(|| harness::measure(&lab, cases, extent))?;
-    let report = report::Report::new(&results);
+    let wants_scale = arguments.only.as_deref().is_none_or(|only| "scale: ".contains(only)) && !arguments.quick;
+    let scale = if wants_scale { lab.front().enter(|| scale::measure(&lab, extent.rounds))? } else { Vec::new() };
+    let report = report::Report::new(&results, &scale);
     print!("{report}");
     if let Some(file) = &arguments.report {
         std::fs::write(file, report.json()).with_context(|| format!("cannot write {}", file.display()))?;

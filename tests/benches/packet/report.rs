@@ -9,6 +9,7 @@ use crate::{
     cases::{Case, What},
     harness::{Measured, Results},
     machine,
+    scale::Figure,
 };
 
 /// Goal of the time that the kernel takes to verify and translate the program, in milliseconds.
@@ -35,9 +36,10 @@ struct Row {
 }
 
 impl Report {
-    pub(crate) fn new(results: &Results) -> Self {
+    pub(crate) fn new(results: &Results, scale: &[Figure]) -> Self {
         let mut rows: Vec<Row> = results.cases.iter().map(|measured| Row::of_case(measured, &results.cases)).collect();
         rows.extend(program_rows(results));
+        rows.extend(scale.iter().map(Row::of_figure));
         Self { machine: machine::name(), rows }
     }
 
@@ -71,6 +73,20 @@ impl Row {
             ratio,
             goal: case.goal,
             flaw: flaw.clone(),
+        }
+    }
+
+    fn of_figure(figure: &Figure) -> Self {
+        let (min, median) = summary(&figure.values);
+        Self {
+            group: "scale".into(),
+            name: figure.name.into(),
+            unit: figure.unit,
+            min,
+            median,
+            ratio: None,
+            goal: figure.goal,
+            flaw: None,
         }
     }
 

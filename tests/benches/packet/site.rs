@@ -1,6 +1,9 @@
 //! What the balancer is set up for: its services, and tables of its own.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use anyhow::{Context as _, Result};
 use lab::Family;
@@ -15,13 +18,16 @@ use lb_userspace::{
 pub(crate) struct Kind {
     /// How its packets reach their backends.
     pub(crate) forward: Forward,
-    /// Services of IPv4, each at an address of its own; there is one of IPv6.
+    /// Services of IPv4, at as many as [`ADDRESSES`]; there is one of IPv6.
     pub(crate) services: u16,
     /// Backends of each service.
     pub(crate) backends: u16,
     /// Whether no flows are established there: for flows that begin.
     pub(crate) unused: bool,
 }
+
+/// Virtual addresses, at most.
+pub(crate) const ADDRESSES: u16 = 100;
 
 /// Of a default configuration.
 const FLOWS: u32 = 1 << 20;
@@ -39,10 +45,10 @@ impl Kind {
     pub(crate) fn listen(self, family: Family, service: u16) -> SocketAddr {
         let address: IpAddr = match family {
             // RFC 2544's, for benchmarks.
-            Family::V4 => Ipv4Addr::from(0xc612_0000 + u32::from(service)).into(),
+            Family::V4 => Ipv4Addr::from(0xc612_0000 + u32::from(service % ADDRESSES)).into(),
             Family::V6 => [0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 0x10].into(),
         };
-        SocketAddr::new(address, 80)
+        SocketAddr::new(address, 80 + service / ADDRESSES)
     }
 
     /// The plan, for backends behind an interface.
@@ -90,11 +96,9 @@ impl Kind {
         }
     }
 
-    /// Loads the program with tables for it.
-    pub(crate) fn open(self, pin_dir: std::path::PathBuf) -> Result<Dataplane> {
-        let [client_side, backend_side] = ["eth0", "eth1"].map(interface::index);
-        let backend_side = backend_side.context("the lab's front node has eth1")?;
-        let mut dataplane = Dataplane::open(&Options {
+    /// Loads the program with tables for it, which are empty yet.
+    pub(crate) fn create(self, pin_dir: PathBuf) -> Result<Dataplane> {
+        Ok(Dataplane::open(&Options {
             interfaces: Vec::new(),
             xdp_mode: XdpMode::Native,
             pin_dir,
@@ -102,7 +106,14 @@ impl Kind {
             services: u32::from(self.services) + 1,
             backends: (u32::from(self.services) + 1) * u32::from(self.backends),
             veth: false,
-        })?;
+        })?)
+    }
+
+    /// The same, with its services.
+    pub(crate) fn open(self, pin_dir: PathBuf) -> Result<Dataplane> {
+        let [client_side, backend_side] = ["eth0", "eth1"].map(interface::index);
+        let backend_side = backend_side.context("the lab's front node has eth1")?;
+        let mut dataplane = self.create(pin_dir)?;
         dataplane.apply(&self.plan(backend_side))?;
         for ifindex in [client_side.context("the lab's front node has eth0")?, backend_side] {
             dataplane.allow_device(ifindex)?;

@@ -10,7 +10,7 @@ use lb_userspace::dataplane::{
     bench::{BackendFlow, FlowKey, Frames},
 };
 
-use crate::site::Kind;
+use crate::site::{ADDRESSES, Kind};
 
 /// What kind of packets come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +27,14 @@ pub(crate) enum Traffic {
     Stale { family: Family },
 }
 
+/// One flow of so many may be refused where many are to be established, and another stands in its place: a set-associative table
+/// has no room for a few long before it is full. How many, the scale cases tell.
+pub(crate) const FEW: usize = 100;
+
 /// New or stale flows: as many as packets in a round.
 pub(crate) const EVENTS: u32 = 1 << 17;
+
+const MOST_ADDRESSES: u32 = ADDRESSES as u32;
 
 /// Client ports: each second one, as Linux gives them.
 const PORTS: u32 = 1 << 14;
@@ -100,26 +106,26 @@ pub(crate) fn requests(kind: Kind, family: Family, flows: u32, flags: u8, client
         Family::V6 => [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into(),
     };
     let port = |turn: u32| 20_000 + (turn % PORTS) as u16 * 2;
-    let mut keys: Vec<FlowKey> = (0..flows)
-        .map(|flow| {
-            if kind.services == 1 {
+    let listen = |service: u32| kind.listen(family, service as u16);
+    let services = u32::from(kind.services);
+    let (source_at, destination_at, port_at) = offsets(family);
+    let key = |flow: u32| -> FlowKey {
+        match services {
+            1 => {
                 let [_, _, a, b] = (flow / PORTS).to_be_bytes();
                 ([10, clients, a, b], port(flow))
-            } else {
-                let services = u32::from(kind.services);
-                let IpAddr::V4(listen) = kind.listen(Family::V4, (flow % services) as u16).ip() else {
-                    unreachable!("many services are of IPv4");
-                };
-                (listen.octets(), port(flow / services))
             }
-        })
-        .collect();
+            2..=MOST_ADDRESSES => (last_bytes(listen(flow % services).ip()), port(flow / services)),
+            // One client port, a flow for each service.
+            _ => (last_bytes(listen(flow).ip()), listen(flow).port()),
+        }
+    };
+    let mut keys: Vec<FlowKey> = (0..flows).map(key).collect();
     shuffle(&mut keys);
-    let (source_at, destination_at, port_at) = offsets(family);
     Frames {
-        frame: frame(SocketAddr::new(client, 1), kind.listen(family, 0), flags),
-        address_at: if kind.services == 1 { source_at } else { destination_at },
-        port_at,
+        frame: frame(SocketAddr::new(client, 1), listen(0), flags),
+        address_at: if services == 1 { source_at } else { destination_at },
+        port_at: if services > MOST_ADDRESSES { port_at + 2 } else { port_at },
         flows: keys,
     }
 }
@@ -128,10 +134,11 @@ pub(crate) fn requests(kind: Kind, family: Family, flows: u32, flags: u8, client
 fn answers(established: &[BackendFlow], family: Family, flows: u32) -> Result<Frames> {
     let of_family = |flow: &&BackendFlow| flow.backend.is_ipv4() == (family == Family::V4);
     let mut established: Vec<BackendFlow> = established.iter().filter(of_family).copied().collect();
-    let there = established.len();
-    ensure!(there >= flows as usize, "only {there} flows of {flows} are established");
+    let (there, wanted) = (established.len(), flows as usize);
+    ensure!(there + wanted / FEW >= wanted, "only {there} flows of {wanted} are established");
     shuffle(&mut established);
-    established.truncate(flows as usize);
+    established.extend_from_within(..wanted.saturating_sub(there));
+    established.truncate(wanted);
     let first = established[0];
     let keys = established.iter().map(|flow| (last_bytes(flow.backend.ip()), flow.client.port())).collect();
     let (address_at, _, port_at) = offsets(family);
