@@ -29,6 +29,10 @@ const PROBES: u32 = 96;
 /// Of these, those tried before a port is taken over from a flow that has only just closed.
 const PATIENT_PROBES: u32 = 8;
 
+/// The logarithm of the slots in a page: what one entry of the processor's TLB reaches.
+const PAGE_SHIFT: u32 = 6;
+const _: () = assert!(size_of::<NatSlot>() << PAGE_SHIFT == 4096);
+
 /// Slots in a row where a DNAT flow may stand.
 const ROW: u32 = 16;
 
@@ -38,15 +42,19 @@ pub fn base(config: &Config, address: AddressWords, port: Be16) -> u32 {
     (hash::nh(&config.place_key, address, u32::from(port.raw())) >> 32) as u32
 }
 
-/// The index of a backend's slot for the port so far above the first. Leaps of a length of its own spread its ports over the whole
-/// table: so it does not matter how the ports of others lie, and the table fills evenly. No two of its ports share a slot: the
-/// length is odd, so the low bits differ.
+/// The index of a backend's slot for the port so far above the first.
+///
+/// A page of slots has as many neighbouring ports. Leaps of a length of its own spread a backend's pages over the whole table: so it does not
+/// matter how those of others lie, and the table fills evenly. No two of its ports share a slot: the length is odd, so the low
+/// bits differ.
 #[inline(always)]
 fn index(config: &Config, base: u32, offset: u32) -> u32 {
     let leap = (base ^ base >> 15).wrapping_mul(0x9e37_79b1) | 1;
-    let point = base.wrapping_add(offset.wrapping_mul(leap));
-    let (low, high) = (point & ((1 << config.nat_shift) - 1), point >> config.nat_shift);
-    (high * 3) >> (32 - config.nat_shift) << config.nat_shift | low
+    let point = base.wrapping_add((offset >> PAGE_SHIFT).wrapping_mul(leap));
+    let shift = config.nat_shift - PAGE_SHIFT;
+    let (low, high) = (point & ((1 << shift) - 1), point >> shift);
+    let page = (high * 3) >> (32 - shift) << shift | low;
+    page << PAGE_SHIFT | offset & ((1 << PAGE_SHIFT) - 1)
 }
 
 /// How far above the first NAT port a port lies; none where it is not one of them.
