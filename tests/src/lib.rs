@@ -42,6 +42,7 @@ mod node;
 mod outage;
 mod paced;
 mod pass;
+pub mod peers;
 mod process;
 mod server;
 pub mod site;

@@ -18,11 +18,13 @@ pub(crate) enum Purpose {
     Lab,
     /// Run the tests.
     Test,
+    /// Compare with others.
+    Bench,
 }
 
 /// The command: installs everything.
 pub(crate) fn setup() -> Result<()> {
-    ensure(Purpose::Test)?;
+    ensure(Purpose::Bench)?;
     println!("everything is there: try `cargo xtask run` and `cargo xtask test`");
     Ok(())
 }

@@ -18,6 +18,10 @@ const TOOLS: &[(&str, &str, Purpose)] = &[
     ("/usr/lib/nginx/modules/ngx_stream_module.so", "libnginx-mod-stream", Purpose::Test),
     ("ping", "iputils-ping", Purpose::Test),
     ("prometheus", "prometheus", Purpose::Test),
+    ("nft", "nftables", Purpose::Test),
+    // Its service listens nowhere as the package configures it.
+    ("haproxy", "haproxy", Purpose::Test),
+    ("wrk", "wrk", Purpose::Bench),
 ];
 
 /// Installs the tools that are missing.
