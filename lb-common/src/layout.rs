@@ -23,8 +23,9 @@ pub const NAME_SIZE: usize = 64;
 /// Flows in one [`FlowSet`].
 pub const WAYS: usize = 4;
 
-/// Services whose home slot is taken by another stand at most this many slots behind it.
-pub const MAX_REACH: u8 = 8;
+/// Services whose home slot is taken by another stand at most this many slots behind it: 10,000 at as many addresses, which have an
+/// entry each, leave some 18 behind.
+pub const MAX_REACH: u8 = 24;
 
 /// Backend indexes are 20 bits of a [`crate::flow::FlowWord`].
 pub const MAX_BACKENDS: u32 = 1 << 20;

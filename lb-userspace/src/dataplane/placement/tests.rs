@@ -206,6 +206,20 @@ fn more_services_than_slots_are_refused() {
     assert_eq!(placement.change(&plan(&many)), Err(Full::Services));
 }
 
+#[test]
+fn ten_thousand_services_at_as_many_addresses_find_a_place() {
+    for seed in 1..9u32 {
+        let place_key = host::config().place_key.map(|word| word ^ seed.wrapping_mul(0x9e37_79b9));
+        let mut placement = Placement::new(Config { service_mask: 0xffff, place_key, ..host::config() });
+        let many = (0..10_000u32).map(|number| ServicePlan {
+            name: format!("service-{number}"),
+            listen: SocketAddr::from((std::net::Ipv4Addr::from(0x0a00_0000 + number), 80)),
+            ..service(1, &[])
+        });
+        assert!(placement.change(&many.collect()).is_ok(), "key {seed}");
+    }
+}
+
 /// Services by the last byte of their address, their backends by that of theirs, with their weights.
 type Lists = Vec<(u8, Vec<(u8, u16)>)>;
 
