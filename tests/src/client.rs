@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::net::{SendFlags, sendto};
+use rustix::{
+    net::{SendFlags, sendto},
+    thread::{CpuSet, sched_getaffinity},
+};
 
 use crate::{
     crowd::Crowd,
@@ -59,7 +62,8 @@ impl Client {
         &self.0
     }
 
-    /// Requests a URL with curl, `count` times, one after the other, each over a connection of its own.
+    /// Requests a URL with curl, `count` times, one after the other, each over a connection of its own and all from one CPU: each
+    /// takes turns of its own.
     pub fn curl(&self, url: impl AsRef<str>, count: u32) -> Result<Tally> {
         let mut curl = self.0.command("curl");
         curl.args(["--silent", "--globoff", "--max-time", "5", "--header", "Connection: close"]);
@@ -69,7 +73,8 @@ impl Client {
         let script = "\"$@\" || true";
         let urls = format!("url = \"{}\"\n", url.as_ref()).repeat(count as usize);
         let mut shell = std::process::Command::new("sh");
-        shell.args(["-c", script, "curl"]).arg(curl.get_program()).args(curl.get_args()).args(["--config", "-"]);
+        shell.args(["-c", script, "curl", "taskset", "--cpu-list", &first_cpu()?.to_string()]);
+        shell.arg(curl.get_program()).args(curl.get_args()).args(["--config", "-"]);
         let mut tally = Tally::default();
         for line in run(&mut shell, &urls)?.lines() {
             match line.split_whitespace().collect::<Vec<_>>()[..] {
@@ -165,4 +170,10 @@ impl Client {
             anyhow::anyhow!("ping {to} gave no result in {:?}: {text}{stderr}", started.elapsed())
         })
     }
+}
+
+/// The first that this process may run on.
+fn first_cpu() -> Result<usize> {
+    let allowed = sched_getaffinity(None).context("cannot tell the CPUs")?;
+    (0..CpuSet::MAX_CPU).find(|&cpu| allowed.is_set(cpu)).context("there is no CPU")
 }
