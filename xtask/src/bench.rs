@@ -1,7 +1,6 @@
 //! `cargo xtask bench WHAT`: measurements, a file per bench.
 
 mod chart;
-mod machine;
 mod packet;
 mod peers;
 

@@ -6,7 +6,6 @@
 
 mod cases;
 mod harness;
-mod machine;
 mod report;
 mod scale;
 mod site;
@@ -17,6 +16,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use lab::{Lab, Layout};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::harness::Extent;
 
@@ -42,15 +42,24 @@ fn main() -> Result<()> {
     let mut cases = cases::all();
     cases.retain(|case| case.is_wanted(arguments.only.as_deref(), arguments.quick));
     let extent = if arguments.quick { Extent::QUICK } else { Extent::FULL };
-    machine::pin_to_last_cpu()?;
+    pin_to_last_cpu()?;
     let lab = Lab::new(&Layout::default())?;
     let results = lab.front().enter(|| harness::measure(&lab, cases, extent))?;
     let wants_scale = arguments.only.as_deref().is_none_or(|only| "scale: ".contains(only)) && !arguments.quick;
     let scale = if wants_scale { lab.front().enter(|| scale::measure(&lab, extent.rounds))? } else { Vec::new() };
-    let report = report::Report::new(&results, &scale);
+    let report = report::Report::new(lab::machine()?, &results, &scale);
     print!("{report}");
     if let Some(file) = &arguments.report {
         std::fs::write(file, report.json()).with_context(|| format!("cannot write {}", file.display()))?;
     }
     report.refuse_flawed()
+}
+
+/// Stays on one CPU: the last, where interrupts are fewest.
+fn pin_to_last_cpu() -> Result<()> {
+    let allowed = sched_getaffinity(None)?;
+    let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| allowed.is_set(*cpu)).context("no CPU is allowed")?;
+    let mut cpu = CpuSet::new();
+    cpu.set(last);
+    Ok(sched_setaffinity(None, &cpu)?)
 }

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use crate::{
     cases::{Case, What},
     harness::{Measured, Results},
-    machine,
     scale::Figure,
 };
 
@@ -36,11 +35,11 @@ struct Row {
 }
 
 impl Report {
-    pub(crate) fn new(results: &Results, scale: &[Figure]) -> Self {
+    pub(crate) fn new(machine: String, results: &Results, scale: &[Figure]) -> Self {
         let mut rows: Vec<Row> = results.cases.iter().map(|measured| Row::of_case(measured, &results.cases)).collect();
         rows.extend(program_rows(results));
         rows.extend(scale.iter().map(Row::of_figure));
-        Self { machine: machine::name(), rows }
+        Self { machine, rows }
     }
 
     pub(crate) fn json(&self) -> String {

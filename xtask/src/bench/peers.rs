@@ -19,7 +19,7 @@ use std::{
 
 use anyhow::{Result, bail};
 use lab::{
-    Lab,
+    Lab, machine,
     peers::{Contender, LAYOUT, Load, Processor, Road},
 };
 use signal_hook::{
@@ -28,7 +28,7 @@ use signal_hook::{
 };
 
 use self::figures::{Figures, Hold, Sample, Slice};
-use super::{chart, machine::machine};
+use super::chart;
 use crate::{
     build,
     setup::{self, Purpose},
