@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Version of this layout, kept in the map `META`.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Bytes for a name, the terminating zero included.
 pub const NAME_SIZE: usize = 64;

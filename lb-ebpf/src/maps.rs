@@ -7,10 +7,10 @@
 use core::sync::atomic::AtomicU64;
 
 use aya_ebpf::{
-    bindings::{BPF_F_MMAPABLE, xdp_action},
-    helpers::{bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
+    bindings::BPF_F_MMAPABLE,
+    helpers::{bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_redirect},
     macros::map,
-    maps::{Array, DevMapHash, ProgramArray},
+    maps::{Array, ProgramArray},
     programs::XdpContext,
 };
 use lb_common::{
@@ -65,9 +65,6 @@ static STATES: Array<ServiceState> = Array::pinned(1, BPF_F_MMAPABLE);
 /// Rows of `DROP_ROW`, one a CPU.
 #[map]
 static DROPS: Array<AtomicU64> = Array::pinned(1, BPF_F_MMAPABLE);
-/// The interfaces that packets may leave by: by index, to itself.
-#[map]
-static DEVICES: DevMapHash = DevMapHash::pinned(1, 0);
 /// For people and for the next controller; no packet's business.
 #[map]
 static META: Array<Config> = Array::pinned(1, BPF_F_MMAPABLE);
@@ -93,9 +90,13 @@ pub(crate) fn take_rare_path(ctx: &XdpContext) {
 }
 
 /// Sends the frame out by an interface.
+///
+/// By its index: a device map would find the interface here, and the kernel does afterwards; frames are sent in bulk either way
+/// (Linux, net/core/filter.c, `__xdp_do_redirect_frame`).
 #[inline(always)]
 pub(crate) fn redirect(ifindex: u32) -> u32 {
-    DEVICES.redirect(ifindex, u64::from(xdp_action::XDP_ABORTED)).unwrap_or(xdp_action::XDP_ABORTED)
+    // SAFETY: a helper with numbers for arguments.
+    unsafe { bpf_redirect(ifindex, 0) as u32 }
 }
 
 /// Keeps the compiler from taking a static's initial value for its value.

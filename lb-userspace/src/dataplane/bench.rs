@@ -226,15 +226,6 @@ pub struct Loaded {
 }
 
 impl Dataplane {
-    /// Lets packets leave by an interface that nothing is attached to.
-    ///
-    /// # Errors
-    ///
-    /// Where the kernel refuses the interface.
-    pub fn allow_device(&mut self, ifindex: u32) -> Result<(), Error> {
-        program::allow_device(&self.options.pin_dir, ifindex)
-    }
-
     /// What the program has counted so far: no look at any flow.
     #[must_use]
     pub fn counted(&self) -> Counted {

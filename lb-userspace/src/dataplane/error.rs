@@ -5,12 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::{
-    EbpfError,
-    maps::{MapError, xdp::XdpMapError},
-    pin::PinError,
-    programs::ProgramError,
-};
+use aya::{EbpfError, maps::MapError, pin::PinError, programs::ProgramError};
 use rustix::fs::{StatVfsMountFlags, statfs, statvfs};
 
 /// What can go wrong between here and the kernel.
@@ -114,14 +109,6 @@ pub enum Error {
         path: PathBuf,
         /// The kernel's answer.
         source: MapError,
-    },
-    /// An interface cannot be made one that packets leave by.
-    #[error("cannot write to the map {}: {}", .path.display(), chain(source))]
-    Device {
-        /// The map's pin.
-        path: PathBuf,
-        /// The kernel's answer.
-        source: XdpMapError,
     },
     /// Something cannot be pinned.
     #[error("cannot pin {}: {}", .path.display(), chain(source))]

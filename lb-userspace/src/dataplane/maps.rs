@@ -29,7 +29,7 @@ pub(super) const DROP_ROW: u32 = 16;
 pub(super) const META: &str = "META";
 
 /// Every map that is pinned, in the order in which they are removed.
-pub(super) const PINNED: [&str; 17] = [
+pub(super) const PINNED: [&str; 16] = [
     "SERVICES",
     "BACKENDS",
     "RINGS",
@@ -43,17 +43,16 @@ pub(super) const PINNED: [&str; 17] = [
     "COUNTERS",
     "STATES",
     "DROPS",
-    "DEVICES",
     "SERVICE_INFO",
     "BACKEND_INFO",
     META,
 ];
 
-/// The interfaces that packets may leave by.
-pub(super) const MAX_DEVICES: u32 = 256;
+/// What earlier layouts had pinned beside them.
+pub(super) const FORMER: [&str; 1] = ["DEVICES"];
 
 /// How many values each map has.
-pub(super) fn entries(config: &Config) -> [(&'static str, u32); 17] {
+pub(super) fn entries(config: &Config) -> [(&'static str, u32); 16] {
     let services = config.service_mask + 1;
     [
         ("SERVICES", services),
@@ -69,7 +68,6 @@ pub(super) fn entries(config: &Config) -> [(&'static str, u32); 17] {
         ("COUNTERS", config.backends * config.cpus),
         ("STATES", services * config.cpus),
         ("DROPS", DROP_ROW * config.cpus),
-        ("DEVICES", MAX_DEVICES),
         ("SERVICE_INFO", services),
         ("BACKEND_INFO", config.backends),
         (META, 1),

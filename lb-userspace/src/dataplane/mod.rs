@@ -244,11 +244,12 @@ impl Dataplane {
     /// Where an interface does not exist, or does not take the program.
     pub fn attach(&mut self) -> Result<Vec<Attachment>, Error> {
         let pin_dir = self.options.pin_dir.clone();
+        let program = program::program(&mut self.ebpf)?;
         let attachments = self
             .options
             .interfaces
             .iter()
-            .map(|interface| program::attach(&mut self.ebpf, &pin_dir, interface, self.options.xdp_mode))
+            .map(|interface| link::attach(program, &pin_dir, interface, self.options.xdp_mode))
             .collect::<Result<Vec<_>, Error>>()?;
         link::detach_others(&pin_dir, &self.options.interfaces)?;
         self.attached = true;

@@ -4,13 +4,12 @@ use std::{fs, io, path::Path};
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{DevMapHash, MapData, ProgramArray},
+    maps::{MapData, ProgramArray},
     programs::{ProgramError, Xdp},
 };
 use lb_common::layout::Config;
 
-use super::{Attachment, Error, XdpMode, link, maps};
-use crate::interface;
+use super::{Error, XdpMode, link, maps};
 
 /// The object file that lb-userspace/build.rs makes of lb-ebpf.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf"));
@@ -81,15 +80,6 @@ fn entry_point<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, Error>
     program.try_into().map_err(|source: ProgramError| Error::Load { source: Box::new(source.into()) })
 }
 
-/// Attaches to an interface, or puts the program in the place of the one that an adopted link has.
-pub(super) fn attach(ebpf: &mut Ebpf, pin_dir: &Path, interface: &str, mode: XdpMode) -> Result<Attachment, Error> {
-    let attachment = link::attach(program(ebpf)?, pin_dir, interface, mode)?;
-    if let Some(ifindex) = interface::index(interface) {
-        allow_device(pin_dir, ifindex)?;
-    }
-    Ok(attachment)
-}
-
 /// Removes everything pinned in a directory, links first, and the directory; the interfaces detached.
 pub(super) fn remove_all(pin_dir: &Path) -> Result<Vec<String>, Error> {
     let mut interfaces = Vec::new();
@@ -97,7 +87,7 @@ pub(super) fn remove_all(pin_dir: &Path) -> Result<Vec<String>, Error> {
         link::remove(&pin)?;
         interfaces.push(attachment.interface);
     }
-    for name in maps::PINNED {
+    for name in maps::FORMER.into_iter().chain(maps::PINNED) {
         link::remove(&pin_dir.join(name))?;
     }
     for dir in [link::mode_dir(pin_dir, XdpMode::Native), link::mode_dir(pin_dir, XdpMode::Generic), pin_dir.into()] {
@@ -109,15 +99,4 @@ pub(super) fn remove_all(pin_dir: &Path) -> Result<Vec<String>, Error> {
         }
     }
     Ok(interfaces)
-}
-
-/// Lets packets leave by an interface.
-pub(super) fn allow_device(pin_dir: &Path, ifindex: u32) -> Result<(), Error> {
-    let path = pin_dir.join("DEVICES");
-    let map = MapData::from_pin(&path)
-        .and_then(aya::maps::Map::from_map_data)
-        .and_then(DevMapHash::try_from)
-        .map_err(|source| Error::Map { path: path.clone(), source })?;
-    let mut devices: DevMapHash<MapData> = map;
-    devices.insert(ifindex, ifindex, None, 0).map_err(|source| Error::Device { path, source })
 }

@@ -111,13 +111,9 @@ impl Kind {
 
     /// The same, with its services.
     pub(crate) fn open(self, pin_dir: PathBuf) -> Result<Dataplane> {
-        let [client_side, backend_side] = ["eth0", "eth1"].map(interface::index);
-        let backend_side = backend_side.context("the lab's front node has eth1")?;
+        let backend_side = interface::index("eth1").context("the lab's front node has eth1")?;
         let mut dataplane = self.create(pin_dir)?;
         dataplane.apply(&self.plan(backend_side))?;
-        for ifindex in [client_side.context("the lab's front node has eth0")?, backend_side] {
-            dataplane.allow_device(ifindex)?;
-        }
         Ok(dataplane)
     }
 }
