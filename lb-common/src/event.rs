@@ -72,22 +72,9 @@ pub fn open<T: Tables>(
 ) -> Result<FlowWord, DropReason> {
     let service = tables.service(event.service).ok_or(DropReason::Internal)?;
     let backend = tables.backend(index).ok_or(DropReason::Internal)?;
-    if index == event.avoid {
-        // There is no other: the SYN goes where it went before, by the same port unless that has become another's.
-        if let Some(flow) = again(tables, event) {
-            return Ok(flow);
-        }
-        if room::is_limited(service) {
-            tables.add(tables.load_of(index).ok_or(DropReason::Internal)?, 1);
-        }
-    }
     let now = Ticks::from_ns(tables.now_ns());
     let fresh = FlowWord::new(index, Be16::from_raw(0), State::from_bits(event.state), now);
-    let begun = begin(tables, event, service, backend, fresh, place);
-    if begun.is_err() && room::is_limited(service) && index == event.avoid {
-        room::give(tables, index);
-    }
-    let flow = begun?;
+    let flow = begin(tables, event, service, backend, fresh, place)?;
     let counters = tables.counters(index).ok_or(DropReason::Internal)?;
     tables.count(&counters.connections, 1);
     if schedule::counts_flows(service) && !room::is_limited(service) {
@@ -126,8 +113,9 @@ pub fn make_room<T: Tables>(tables: &T, event: &Event) -> bool {
     flow::make_room(tables, &event.key(tables), Ticks::from_ns(tables.now_ns()))
 }
 
+/// Goes on with a flow whose SYN comes again, by the same port; none where that has become another's.
 #[inline(always)]
-fn again<T: Tables>(tables: &T, event: &Event) -> Option<FlowWord> {
+pub fn again<T: Tables>(tables: &T, event: &Event) -> Option<FlowWord> {
     let (_, flow) = flow::locate(tables, &event.key(tables))?;
     advance(tables, event).then_some(flow)
 }

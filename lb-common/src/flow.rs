@@ -10,6 +10,8 @@
 //!
 //! To write: swing the word to `Claimed`, set the tag, set the word. To read: tag, word, tag again.
 
+use core::sync::atomic::AtomicU64;
+
 use crate::{
     hash,
     layout::{Config, FlowSet, FlowSlot, MAX_BACKENDS, WAYS},
@@ -207,6 +209,17 @@ impl FlowWord {
         !self.is_free(now, config) && (self.0 >> Self::STATE & 0xf) != State::Claimed as u64
     }
 
+    /// Whether packets that neither begin nor end anything leave it as it is: it is live, and was last seen in this tick.
+    #[inline(always)]
+    pub const fn is_steady(self, now: Ticks) -> bool {
+        const STEADY: u32 = 1 << State::Established as u32
+            | 1 << State::ClientClosed as u32
+            | 1 << State::BackendClosed as u32
+            | 1 << State::Closed as u32
+            | 1 << State::Datagram as u32;
+        self.seen().0 == now.0 && STEADY >> (self.0 >> Self::STATE & 0xf) & 1 != 0
+    }
+
     /// Whether its slot may be taken: nobody's, or idle for too long.
     #[inline(always)]
     pub const fn is_free(self, now: Ticks, config: &Config) -> bool {
@@ -298,7 +311,7 @@ impl Key {
     #[inline(always)]
     pub fn sets(&self, config: &Config) -> [u32; SETS] {
         let near = (self.hash >> 32) as u32 & config.near_mask;
-        let far = config.near_mask + 1 + hash::scale(self.hash << 32, config.far_sets);
+        let far = config.near_mask + 1 + hash::scale(self.hash << 32, config.far_sets());
         [near, far, other(config, far, self.tag)]
     }
 }
@@ -309,9 +322,9 @@ pub const SETS: usize = 3;
 /// The other one of the two sets far off where the flow of a tag may stand.
 #[inline(always)]
 fn other(config: &Config, set: u32, tag: u64) -> u32 {
-    let sum = hash::scale(hash::word(&config.tag_key, tag), config.far_sets);
+    let sum = hash::scale(hash::word(&config.tag_key, tag), config.far_sets());
     let place = set.wrapping_sub(config.near_mask + 1);
-    let wrapped = if place > sum { config.far_sets } else { 0 };
+    let wrapped = if place > sum { config.far_sets() } else { 0 };
     config.near_mask + 1 + sum.wrapping_add(wrapped).wrapping_sub(place)
 }
 
@@ -392,10 +405,23 @@ pub fn make_room<T: Tables>(tables: &T, key: &Key, now: Ticks) -> bool {
         least = least.min(u64::from(tables.flow_missed(set(place), place, now)) << 32 | u64::from(place));
     }
     let place = least as u32;
-    let Some(slot) = slot(tables, set(place), place) else { return false };
-    let old = FlowWord(tables.load(&slot.word));
-    may_go(old.missed(now, tables.config()))
-        && tables.compare_exchange(&slot.word, old.0, FlowWord::forgotten().0) == old.0
+    tables.flow_forget(set(place), place, now)
+}
+
+/// Forgets the flow of a slot. False where it may not go, or has changed meanwhile.
+///
+/// Its place comes out of a loop. Where it is used at once, the verifier wants to know for every turn what came of it, and does not get
+/// to an end.
+#[inline(always)]
+pub fn forget<T: Tables>(tables: &T, set: u32, way: u32, now: Ticks) -> bool {
+    slot(tables, set, way).is_some_and(|slot| clear(tables, &slot.word, now))
+}
+
+/// Forgets the flow of a word.
+#[inline(always)]
+pub(crate) fn clear<T: Tables>(tables: &T, word: &AtomicU64, now: Ticks) -> bool {
+    let old = FlowWord(tables.load(word));
+    may_go(old.missed(now, tables.config())) && tables.compare_exchange(word, old.0, FlowWord::forgotten().0) == old.0
 }
 
 #[inline(always)]

@@ -172,8 +172,7 @@ fn rewrite_error<I: Ip, P: Packet>(
     rewrite: &Rewrite<I::Address>,
 ) -> Result<Verdict, DropReason> {
     let quote = l4 + size_of::<Icmp>();
-    let addresses =
-        Change::default().address(answer.destination, rewrite.destination).address(answer.source, rewrite.source);
+    let addresses = Change::of_addresses([answer.destination, answer.source], [rewrite.destination, rewrite.source]);
     let ports = Change::default()
         .word(answer.source_port.raw(), rewrite.source_port.raw())
         .word(answer.destination_port.raw(), rewrite.destination_port.raw());
@@ -191,7 +190,7 @@ fn rewrite_error<I: Ip, P: Packet>(
     if outer.hop_limit() <= 1 {
         return Err(DropReason::HopLimit);
     }
-    let outer_change = Change::default().address(from, rewrite.source).address(to, rewrite.destination);
+    let outer_change = Change::of_addresses([from, to], [rewrite.source, rewrite.destination]);
     let icmp = packet.at_mut::<Icmp>(l4).ok_or(DropReason::Internal)?;
     // The checksum of a quoted IPv4 header changes against its addresses; an IPv6 header has none, but ICMPv6 covers
     // the outer addresses as well.

@@ -44,8 +44,8 @@ pub struct Config {
     pub service_mask: u32,
     /// Sets at the start of the flow table that are filled first, less one; their number is a power of two.
     pub near_mask: u32,
-    /// Sets behind them.
-    pub far_sets: u32,
+    /// Sets of the flow table.
+    pub flow_sets: u32,
     /// The NAT table has three times two to the power of this slots; that power is at least `nat_port_count`.
     pub nat_shift: u32,
     /// Backends that fit; rows of the counters for one CPU.
@@ -71,10 +71,10 @@ pub struct Config {
 }
 
 impl Config {
-    /// Sets of the flow table.
+    /// Sets of the flow table behind those that are filled first.
     #[inline(always)]
-    pub const fn flow_sets(&self) -> u32 {
-        self.near_mask + 1 + self.far_sets
+    pub const fn far_sets(&self) -> u32 {
+        self.flow_sets - self.near_mask - 1
     }
 
     /// Slots of the NAT table.

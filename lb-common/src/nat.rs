@@ -168,10 +168,13 @@ pub fn make_room<T: Tables>(tables: &T, client: &Event, index: u32) -> bool {
         least = least.min(u64::from(tables.nat_missed(slot, client, word)) << 32 | u64::from(slot));
         ports.next();
     }
-    let Some(slot) = tables.nat_slot(least as u32) else { return false };
-    let old = FlowWord(tables.load(&slot.word));
-    flow::may_go(old.missed(fresh.seen(), config))
-        && tables.compare_exchange(&slot.word, old.0, FlowWord::forgotten().0) == old.0
+    tables.nat_forget(least as u32, fresh.seen())
+}
+
+/// Forgets the flow of a slot: see [`flow::forget`].
+#[inline(always)]
+pub fn forget<T: Tables>(tables: &T, slot: u32, now: Ticks) -> bool {
+    tables.nat_slot(slot).is_some_and(|slot| flow::clear(tables, &slot.word, now))
 }
 
 /// How much a slot's flow would be missed if a client's `fresh` flow took its port, as [`FlowWord::missed`] has it, but 0 only where the backend will take the

@@ -88,6 +88,12 @@ impl Flags {
         self.0 & Self::ACK != 0
     }
 
+    /// Whether the segment may begin or end something.
+    #[inline(always)]
+    pub const fn begin_or_end(self) -> bool {
+        self.0 & (Self::SYN | Self::RST | Self::FIN) != 0
+    }
+
     /// Whether the segment asks for a connection.
     #[inline(always)]
     pub const fn opens(self) -> bool {
@@ -97,10 +103,10 @@ impl Flags {
 
 /// What follows an Ethernet header.
 #[derive(Clone, Copy, Debug)]
-pub enum Parsed<I: Ip> {
-    /// A whole datagram right behind the IP header.
-    Datagram(Datagram<I>),
-    /// A fragment, ICMP, or an extension header: the rare path looks closer.
+pub enum Parsed {
+    /// A whole datagram of this protocol right behind the IP header.
+    Datagram(u8),
+    /// A fragment, ICMP, options or an extension header: the rare path looks closer.
     Rare,
     /// Nothing that could be for a service, broken headers included.
     Other,
@@ -108,17 +114,23 @@ pub enum Parsed<I: Ip> {
 
 /// Looks at an IP packet of the family of `I`.
 #[inline(always)]
-pub fn packet<I: Ip>(packet: &impl Packet) -> Parsed<I> {
+pub fn packet<I: Ip>(packet: &impl Packet) -> Parsed {
     let Some(ip) = packet.at::<I>(L3) else { return Parsed::Other };
     let Some(length) = ip.length() else { return Parsed::Other };
     let protocol = ip.protocol();
     if protocol != TCP && protocol != UDP {
         return if I::is_rare(protocol) { Parsed::Rare } else { Parsed::Other };
     }
-    if ip.fragment() != Fragment::Whole {
+    if length != size_of::<I>() || ip.fragment() != Fragment::Whole {
         return Parsed::Rare;
     }
-    datagram(packet, L3 + length, protocol).map_or(Parsed::Other, Parsed::Datagram)
+    Parsed::Datagram(protocol)
+}
+
+/// Whom the TCP segment or UDP datagram at `l4` is for.
+#[inline(always)]
+pub fn destination<I: Ip>(packet: &impl Packet, l4: usize) -> Option<(I::Address, Be16)> {
+    Some((packet.at::<I>(L3)?.destination(), Be16::from_bytes(packet.at::<Ports>(l4)?.destination)))
 }
 
 /// The datagram whose TCP or UDP header is at `l4`.

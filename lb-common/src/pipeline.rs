@@ -10,7 +10,7 @@ use crate::{
     event::{Event, is_nat},
     flow::{self, FlowWord, State, Ticks},
     http, icmp,
-    ip::{Ip, TCP, UDP},
+    ip::{Ip, L3, TCP, UDP},
     layout::{Backend, Service, backend_flags, forward},
     nat,
     packet::Packet,
@@ -62,30 +62,32 @@ pub fn process<P: Stages, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
 #[inline(always)]
 fn balance<I: Ip, P: Stages, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
     match parse::packet::<I>(packet) {
-        Parsed::Datagram(datagram) => self::datagram::<Common, I, P, T>(packet, tables, &datagram),
+        Parsed::Datagram(protocol) => datagram::<Common, I, P, T>(packet, tables, L3 + size_of::<I>(), protocol),
         Parsed::Rare => Verdict::Rare,
         Parsed::Other => Verdict::Pass,
     }
 }
 
-/// What becomes of a datagram, or of the first fragment of one.
+/// What becomes of a datagram, or of the first fragment of one, whose TCP or UDP header is at `l4`.
 #[inline(always)]
-pub fn datagram<R: Road, I: Ip, P: Stages, T: Tables>(packet: &mut P, tables: &T, datagram: &Datagram<I>) -> Verdict {
-    let (address, port) = (datagram.destination.words(), datagram.destination_port);
-    let found = service::find(tables, address, port, datagram.protocol, I::FAMILY);
-    let verdict = if let Some((slot, service)) = found {
-        from_client::<R, I, P, T>(packet, tables, datagram, slot, service)
-    } else if let Some(reply) = nat::find_reply(tables, datagram) {
-        from_backend::<R, I, P, T>(packet, tables, datagram, &reply)
+pub fn datagram<R: Road, I: Ip, P: Stages, T: Tables>(packet: &mut P, tables: &T, l4: usize, protocol: u8) -> Verdict {
+    let Some((address, port)) = parse::destination::<I>(packet, l4) else { return Verdict::Pass };
+    // What else there is to know of it is read behind this: until then it would only have to be kept somewhere.
+    let found = service::find(tables, address.words(), port, protocol, I::FAMILY);
+    let (datagram, verdict) = if let Some((slot, service)) = found {
+        let Some(datagram) = parse::datagram::<I>(packet, l4, protocol) else { return Verdict::Pass };
+        (datagram, from_client::<R, I, P, T>(packet, tables, &datagram, slot, service))
     } else {
-        return Verdict::Pass;
+        let Some(datagram) = parse::datagram::<I>(packet, l4, protocol) else { return Verdict::Pass };
+        let Some(reply) = nat::find_reply(tables, &datagram) else { return Verdict::Pass };
+        (datagram, from_backend::<R, I, P, T>(packet, tables, &datagram, &reply))
     };
     match verdict {
         Ok(verdict) => verdict,
         Err(_) if !R::RARE => Verdict::Rare,
         Err(reason) => {
             count(tables, reason);
-            let answer = if reset::deserves(reason) { reset::answer(packet, datagram) } else { None };
+            let answer = if reset::deserves(reason) { reset::answer(packet, &datagram) } else { None };
             answer.unwrap_or(Verdict::Drop(reason))
         }
     }
@@ -110,13 +112,13 @@ fn from_client<R: Road, I: Ip, P: Stages, T: Tables>(
     if datagram.hop_limit <= 1 {
         return Err(DropReason::HopLimit);
     }
-    if !R::RARE && datagram.flags.syn() {
+    if !R::RARE && datagram.flags.begin_or_end() {
         return Ok(Verdict::Rare);
     }
     let (flow, backend) = match established::<R, I, P, T>(packet, tables, datagram, slot)? {
         Known::Flow(flow, backend) => (flow, backend),
         Known::Nothing { avoid } if R::RARE => opened(packet, tables, datagram, slot, service, avoid)?,
-        Known::Nothing { .. } | Known::Change => return Ok(Verdict::Rare),
+        Known::Nothing { .. } => return Ok(Verdict::Rare),
     };
     let overhead = match service.forward {
         forward::IPIP => encap::overhead(backend, false),
@@ -151,10 +153,9 @@ fn too_big<R: Road, I: Ip, P: Packet, T: Tables>(
 enum Known<'t> {
     /// Its flow, in step with it, and the backend.
     Flow(FlowWord, &'t Backend),
-    /// No flow, one whose backend is gone, or a client that starts anew: not with the backend that did not answer.
+    /// No flow, one whose backend is gone, or a client that starts anew: not with the backend that did not answer. On the common
+    /// path also a flow that is to be changed.
     Nothing { avoid: u32 },
-    /// A flow that is to be changed, which is for the rare path.
-    Change,
 }
 
 #[inline(always)]
@@ -169,10 +170,11 @@ fn established<'t, R: Road, I: Ip, P: Stages, T: Tables>(
     let key = flow::Key::new(config, I::FAMILY, datagram.source.words(), datagram.source_port, slot);
     let Some(flow) = flow::find(tables, &key) else { return Ok(NOTHING) };
     let now = Ticks::from_ns(tables.now_ns());
-    if !flow.is_live(now, config) {
+    let serves = if R::RARE { flow.is_live(now, config) } else { flow.is_steady(now) };
+    if !serves {
         return Ok(NOTHING);
     }
-    if datagram.flags.opens() {
+    if R::RARE && datagram.flags.opens() {
         match flow.state() {
             State::Opening => return Ok(Known::Nothing { avoid: flow.backend() }),
             State::Closed => return Ok(NOTHING),
@@ -183,13 +185,9 @@ fn established<'t, R: Road, I: Ip, P: Stages, T: Tables>(
     if backend.flags & backend_flags::PRESENT == 0 {
         return Ok(NOTHING);
     }
-    if flow.after_client(datagram.flags, now) != flow {
-        if !R::RARE {
-            return Ok(Known::Change);
-        }
-        if !tables.advance(&event(packet, datagram, slot)?) {
-            return Ok(NOTHING);
-        }
+    let changes = R::RARE && flow.after_client(datagram.flags, now) != flow;
+    if changes && !tables.advance(&event(packet, datagram, slot)?) {
+        return Ok(NOTHING);
     }
     Ok(Known::Flow(flow, backend))
 }
@@ -213,6 +211,15 @@ fn opened<'t, I: Ip, P: Stages, T: Tables>(
     };
     let event = Event { avoid, state: state as u32, ..event(packet, datagram, slot)? };
     let backend = tables.choose(&event)?;
+    if backend == avoid {
+        // There is no other: the SYN goes where it went before.
+        if let Some(flow) = tables.again(&event) {
+            return Ok((flow, tables.backend(backend).ok_or(DropReason::Internal)?));
+        }
+        if room::is_limited(service) {
+            tables.add(tables.load_of(backend).ok_or(DropReason::Internal)?, 1);
+        }
+    }
     let mut flow = begin(tables, &event, service, backend);
     // Once for its port, once for its place in the table.
     for _ in 0..2 {
@@ -222,7 +229,7 @@ fn opened<'t, I: Ip, P: Stages, T: Tables>(
             flow = begin(tables, &event, service, backend);
         }
     }
-    if flow.is_err() && room::is_limited(service) && backend != avoid {
+    if flow.is_err() && room::is_limited(service) {
         room::give(tables, backend);
     }
     let flow = flow?;
@@ -291,14 +298,14 @@ fn from_backend<R: Road, I: Ip, P: Stages, T: Tables>(
     if datagram.hop_limit <= 1 {
         return Err(DropReason::HopLimit);
     }
-    if !R::RARE && datagram.flags.syn() {
+    if !R::RARE && datagram.flags.begin_or_end() {
         return Ok(Verdict::Rare);
     }
     let now = Ticks::from_ns(tables.now_ns());
-    if reply.word.after_backend(datagram.flags, now) != reply.word {
-        if !R::RARE {
-            return Ok(Verdict::Rare);
-        }
+    if !R::RARE && !reply.word.is_steady(now) {
+        return Ok(Verdict::Rare);
+    }
+    if R::RARE && reply.word.after_backend(datagram.flags, now) != reply.word {
         // The client's next SYN goes to another backend.
         let refuses = datagram.flags.rst() && reply.word.state() == State::Opening;
         if refuses && schedule::has_choice(reply.service(tables).ok_or(DropReason::Internal)?) {

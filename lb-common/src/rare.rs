@@ -101,10 +101,7 @@ fn balance<I: Ip, P: Stages, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
 /// What becomes of a whole datagram.
 #[inline(always)]
 pub fn datagram<I: Ip, P: Stages, T: Tables>(packet: &mut P, tables: &T, l4: usize, protocol: u8) -> Verdict {
-    match parse::datagram::<I>(packet, l4, protocol) {
-        Some(datagram) => pipeline::datagram::<pipeline::Rare, I, P, T>(packet, tables, &datagram),
-        None => Verdict::Pass,
-    }
+    pipeline::datagram::<pipeline::Rare, I, P, T>(packet, tables, l4, protocol)
 }
 
 /// Remembers the first fragment of a datagram.

@@ -66,7 +66,7 @@ impl<A: Address> Rewrite<A> {
 
     #[inline(always)]
     fn addresses(&self, source: A, destination: A) -> Change {
-        Change::default().address(source, self.source).address(destination, self.destination)
+        Change::of_addresses([source, destination], [self.source, self.destination])
     }
 
     #[inline(always)]

@@ -8,8 +8,9 @@ use crate::{
     layout::{Backend, BackendCounters, Config, FlowSet, FragmentSlot, NatSlot, Service, ServiceState},
     nat,
     parse::Flags,
-    room, schedule,
+    room, schedule, service,
     verdict::DropReason,
+    wire::AddressWords,
 };
 
 /// The maps, and the instructions on their words: the BPF target has no loads and stores of `core::sync::atomic`.
@@ -61,10 +62,22 @@ pub trait Tables: Sized {
     /// Puts `new` in place of `current`, if that is what is there; returns what was there. A full barrier.
     fn compare_exchange(&self, word: &AtomicU64, current: u64, new: u64) -> u64;
 
+    /// [`service::behind`].
+    #[inline(always)]
+    fn service_behind(&self, home: u32, address: AddressWords, transport: u32) -> Option<u32> {
+        service::behind(self, home, address, transport)
+    }
+
     /// [`event::open`].
     #[inline(always)]
     fn open(&self, event: &Event, backend: u32, place: Option<nat::Place>) -> Result<FlowWord, DropReason> {
         event::open(self, event, backend, place)
+    }
+
+    /// [`event::again`].
+    #[inline(always)]
+    fn again(&self, event: &Event) -> Option<FlowWord> {
+        event::again(self, event)
     }
 
     /// [`event::choose`].
@@ -83,6 +96,18 @@ pub trait Tables: Sized {
     #[inline(always)]
     fn flow_move(&self, set: u32, way: u32, now: Ticks) -> bool {
         flow::move_away(self, set, way, now)
+    }
+
+    /// [`flow::forget`].
+    #[inline(always)]
+    fn flow_forget(&self, set: u32, way: u32, now: Ticks) -> bool {
+        flow::forget(self, set, way, now)
+    }
+
+    /// [`nat::forget`].
+    #[inline(always)]
+    fn nat_forget(&self, slot: u32, now: Ticks) -> bool {
+        nat::forget(self, slot, now)
     }
 
     /// [`nat::pick`].

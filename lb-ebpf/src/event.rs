@@ -7,7 +7,7 @@ use lb_common::{
     flow::{self, FlowWord, State, Ticks},
     nat::{self, Place},
     parse::Flags,
-    room, schedule,
+    room, schedule, service,
     verdict::DropReason,
     wire::Be16,
 };
@@ -37,6 +37,14 @@ pub(crate) extern "C" fn flow_open(event: *const Event, backend: u32, place: u64
     encode(event::open(&Maps, event, backend, decode_place(place)))
 }
 
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn flow_again(event: *const Event) -> u64 {
+    // SAFETY: as above.
+    let flow = unsafe { event.as_ref() }.and_then(|event| event::again(&Maps, event));
+    encode(flow.ok_or(DropReason::Internal))
+}
+
 /// An index, or a reason with a bit above.
 fn encode_index(result: Result<u32, DropReason>) -> u64 {
     match result {
@@ -49,6 +57,12 @@ fn encode_index(result: Result<u32, DropReason>) -> u64 {
 #[inline(always)]
 pub(crate) fn decode_index(value: u64) -> Result<u32, DropReason> {
     if value >> 32 == 0 { Ok(value as u32) } else { Err(DropReason::from_number(value as u8)) }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn service_behind(home: u32, transport: u32, a: u64, b: u64) -> u64 {
+    encode_index(service::behind(&Maps, home, [a, b], transport).ok_or(DropReason::Internal))
 }
 
 #[unsafe(no_mangle)]
@@ -107,6 +121,18 @@ pub(crate) extern "C" fn flow_missed(set: u32, way: u32, now: u32) -> u64 {
 #[inline(never)]
 pub(crate) extern "C" fn flow_move(set: u32, way: u32, now: u32) -> u64 {
     flow::move_away(&Maps, set, way, Ticks::of(now)).into()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn flow_forget(set: u32, way: u32, now: u32) -> u64 {
+    flow::forget(&Maps, set, way, Ticks::of(now)).into()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn nat_forget(slot: u32, now: u32) -> u64 {
+    nat::forget(&Maps, slot, Ticks::of(now)).into()
 }
 
 #[unsafe(no_mangle)]

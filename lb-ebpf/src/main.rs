@@ -15,6 +15,7 @@ mod maps;
 mod object;
 mod opaque;
 mod stage;
+mod table;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use aya_log_ebpf::info;

@@ -1,7 +1,7 @@
 //! The maps, as statics and as the pipeline's [`Tables`].
 //!
-//! All tables are arrays: the verifier turns their look-ups into a bounds check and an addition. They are mapped into the
-//! controller's memory (`BPF_F_MMAPABLE`). The controller sets their sizes when it creates them.
+//! All but one are arrays, mapped into the controller's memory (`BPF_F_MMAPABLE`), which sets their sizes when it creates them.
+//! What grows with the number of CPUs is an array of rows; what does not is a [`Table`].
 #![expect(unsafe_code, reason = "map values are reached by pointers")]
 
 use core::sync::atomic::AtomicU64;
@@ -24,32 +24,33 @@ use lb_common::{
     parse::Flags,
     tables::Tables,
     verdict::DropReason,
+    wire::AddressWords,
 };
 
-use crate::{atomic, event, opaque};
+use crate::{atomic, event, opaque, table::Table};
 
 /// Drop reasons that fit in one CPU's row of `DROPS`: two cache lines.
 const DROP_ROW: u32 = 16;
 const _: () = assert!(DropReason::ALL.len() <= DROP_ROW as usize);
 
-#[map]
-static SERVICES: Array<Service> = Array::pinned(1, BPF_F_MMAPABLE);
-#[map]
-static BACKENDS: Array<Backend> = Array::pinned(1, BPF_F_MMAPABLE);
-#[map]
-static RINGS: Array<u64> = Array::pinned(1, BPF_F_MMAPABLE);
-#[map]
-static FLOWS: Array<FlowSet> = Array::pinned(1, BPF_F_MMAPABLE);
-#[map]
-static NAT: Array<NatSlot> = Array::pinned(1, BPF_F_MMAPABLE);
-#[map]
-static FRAGMENTS: Array<FragmentSlot> = Array::pinned(1, BPF_F_MMAPABLE);
+#[unsafe(link_section = ".bss.SERVICES")]
+static SERVICES: Table<Service> = Table::new();
+#[unsafe(link_section = ".bss.BACKENDS")]
+static BACKENDS: Table<Backend> = Table::new();
+#[unsafe(link_section = ".bss.RINGS")]
+static RINGS: Table<u64> = Table::new();
+#[unsafe(link_section = ".bss.FLOWS")]
+static FLOWS: Table<FlowSet> = Table::new();
+#[unsafe(link_section = ".bss.NAT")]
+static NAT: Table<NatSlot> = Table::new();
+#[unsafe(link_section = ".bss.FRAGMENTS")]
+static FRAGMENTS: Table<FragmentSlot> = Table::new();
 /// Open flows of each backend.
-#[map]
-static LOADS: Array<AtomicU64> = Array::pinned(1, BPF_F_MMAPABLE);
+#[unsafe(link_section = ".bss.LOADS")]
+static LOADS: Table<AtomicU64> = Table::new();
 /// How many flows each backend may have; behind the last, until when that holds.
-#[map]
-static LIMITS: Array<AtomicU64> = Array::pinned(1, BPF_F_MMAPABLE);
+#[unsafe(link_section = ".bss.LIMITS")]
+static LIMITS: Table<AtomicU64> = Table::new();
 /// What each CPU sent of its own: a word a cache line.
 #[map]
 static ANSWERS: Array<[AtomicU64; 8]> = Array::pinned(1, BPF_F_MMAPABLE);
@@ -123,43 +124,43 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn service(&self, slot: u32) -> Option<&Service> {
-        SERVICES.get(slot)
+        SERVICES.get(slot, self.config().service_mask + 1)
     }
 
     #[inline(always)]
     fn backend(&self, index: u32) -> Option<&Backend> {
-        BACKENDS.get(index)
+        BACKENDS.get(index, self.config().backends)
     }
 
     #[inline(always)]
     fn ring(&self, index: u32) -> Option<u32> {
-        let pair = RINGS.get(index >> 1)?;
+        let pair = RINGS.get(index >> 1, self.config().rings / 2)?;
         Some((pair >> ((index & 1) * 32)) as u32)
     }
 
     #[inline(always)]
     fn flow_set(&self, index: u32) -> Option<&FlowSet> {
-        FLOWS.get(index)
+        FLOWS.get(index, self.config().flow_sets)
     }
 
     #[inline(always)]
     fn nat_slot(&self, index: u32) -> Option<&NatSlot> {
-        NAT.get(index)
+        NAT.get(index, self.config().nat_slots())
     }
 
     #[inline(always)]
     fn fragment(&self, index: u32) -> Option<&FragmentSlot> {
-        FRAGMENTS.get(index)
+        FRAGMENTS.get(index, self.config().fragment_mask + 1)
     }
 
     #[inline(always)]
     fn load_of(&self, backend: u32) -> Option<&AtomicU64> {
-        LOADS.get(backend)
+        LOADS.get(backend, self.config().backends)
     }
 
     #[inline(always)]
     fn limits_of(&self, backend: u32) -> Option<&AtomicU64> {
-        LIMITS.get(backend)
+        LIMITS.get(backend, self.config().backends + 1)
     }
 
     #[inline(always)]
@@ -175,7 +176,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn learn_mtu(&self, backend: u32, mtu: u16) {
-        if let Some(backend) = BACKENDS.get_ptr_mut(backend) {
+        if let Some(backend) = BACKENDS.pointer(backend, self.config().backends) {
             // SAFETY: a value of the map; the field is written at once.
             unsafe { (&raw mut (*backend).mtu).write_volatile(mtu) };
         }
@@ -224,8 +225,18 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn service_behind(&self, home: u32, [a, b]: AddressWords, transport: u32) -> Option<u32> {
+        event::decode_index(event::service_behind(home, transport, a, b)).ok()
+    }
+
+    #[inline(always)]
     fn open(&self, event: &Event, backend: u32, place: Option<Place>) -> Result<FlowWord, DropReason> {
         event::decode(event::flow_open(event, backend, event::encode_place(place)))
+    }
+
+    #[inline(always)]
+    fn again(&self, event: &Event) -> Option<FlowWord> {
+        event::decode(event::flow_again(event)).ok()
     }
 
     #[inline(always)]
@@ -241,6 +252,16 @@ impl Tables for Maps {
     #[inline(always)]
     fn flow_move(&self, set: u32, way: u32, now: Ticks) -> bool {
         event::flow_move(set, way, now.number()) != 0
+    }
+
+    #[inline(always)]
+    fn flow_forget(&self, set: u32, way: u32, now: Ticks) -> bool {
+        event::flow_forget(set, way, now.number()) != 0
+    }
+
+    #[inline(always)]
+    fn nat_forget(&self, slot: u32, now: Ticks) -> bool {
+        event::nat_forget(slot, now.number()) != 0
     }
 
     #[inline(always)]

@@ -452,7 +452,7 @@ fn closed_flows_give_their_ports_to_new_ones_when_no_others_are_free() {
 #[test]
 fn a_flood_of_syns_pushes_out_no_established_flow() {
     let mut tables = world();
-    (tables.config.near_mask, tables.config.far_sets) = (3, 12);
+    (tables.config.near_mask, tables.config.flow_sets) = (3, 16);
     tables.set_ring(find_v4(&tables), 0, &[0]);
     let established: Vec<u16> = (40_000..40_020).collect();
     for &port in &established {
@@ -474,7 +474,7 @@ fn a_flood_of_syns_pushes_out_no_established_flow() {
 #[test]
 fn a_full_table_refuses_new_flows_and_gives_their_ports_back() {
     let mut tables = world();
-    (tables.config.near_mask, tables.config.far_sets) = (0, 2);
+    (tables.config.near_mask, tables.config.flow_sets) = (0, 3);
     tables.set_ring(find_v4(&tables), 0, &[0]);
     for port in 40_000..40_050 {
         let source = SocketAddr::from(([192, 0, 2, 1], port));
@@ -492,7 +492,7 @@ fn a_full_table_refuses_new_flows_and_gives_their_ports_back() {
 #[test]
 fn a_full_table_makes_room_where_it_is_missed_least() {
     let mut tables = world();
-    (tables.config.near_mask, tables.config.far_sets) = (0, 2);
+    (tables.config.near_mask, tables.config.flow_sets) = (0, 3);
     let (service, _) = service::find(&tables, words([203, 0, 113, 10].into()), Be16::new(80), TCP, 4).unwrap();
     let sets = |port| flow::Key::new(&tables.config, 4, words([192, 0, 2, 1].into()), Be16::new(port), service);
     let sets = |port| sets(port).sets(&tables.config);

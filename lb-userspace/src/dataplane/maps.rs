@@ -20,6 +20,7 @@ use super::{
     learnt::is_learnt,
     ops::Op,
     region::{Region, zero},
+    table,
 };
 
 /// Words of one CPU's row of drop counters; as in lb-ebpf.
@@ -51,18 +52,10 @@ pub(super) const PINNED: [&str; 16] = [
 /// What earlier layouts had pinned beside them.
 pub(super) const FORMER: [&str; 1] = ["DEVICES"];
 
-/// How many values each map has.
-pub(super) fn entries(config: &Config) -> [(&'static str, u32); 16] {
+/// How many values each map has that is no table: see [`table`].
+pub(super) fn entries(config: &Config) -> [(&'static str, u32); 8] {
     let services = config.service_mask + 1;
     [
-        ("SERVICES", services),
-        ("BACKENDS", config.backends),
-        ("RINGS", config.rings / 2),
-        ("FLOWS", config.flow_sets()),
-        ("NAT", config.nat_slots()),
-        ("FRAGMENTS", config.fragment_mask + 1),
-        ("LOADS", config.backends),
-        ("LIMITS", config.backends + 1),
         ("ANSWERS", config.cpus),
         ("PROGRAMS", 1),
         ("COUNTERS", config.backends * config.cpus),
@@ -120,7 +113,8 @@ pub(super) fn write_meta(pin_dir: &Path, config: &Config) -> Result<(), Error> {
 impl Maps {
     /// Maps the maps pinned in a directory.
     pub(super) fn open(pin_dir: &Path, config: Config, writable: bool) -> Result<Self, Error> {
-        let sizes = entries(&config);
+        let tables = table::all(&config).into_iter().map(|table| (table.name, table.entries));
+        let sizes: Vec<(&str, u32)> = tables.chain(entries(&config)).collect();
         let entries = |name: &str| sizes.iter().find(|(map, _)| *map == name).map_or(0, |(_, entries)| *entries);
         macro_rules! region {
             ($name:literal) => {{

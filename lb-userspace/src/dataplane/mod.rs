@@ -26,6 +26,7 @@ mod sight;
 mod sizing;
 mod snapshot;
 mod space;
+mod table;
 
 use std::{
     fs::File,

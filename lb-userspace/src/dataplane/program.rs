@@ -9,7 +9,7 @@ use aya::{
 };
 use lb_common::layout::Config;
 
-use super::{Error, XdpMode, link, maps};
+use super::{Error, XdpMode, link, maps, table};
 
 /// The object file that lb-userspace/build.rs makes of lb-ebpf.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf"));
@@ -50,7 +50,6 @@ pub(super) fn load(pin_dir: &Path, config: &Config, variant: Variant) -> Result<
 
 /// The object with its maps, its entry points not yet loaded.
 pub(super) fn object(pin_dir: &Path, config: &Config, variant: Variant) -> Result<Ebpf, Error> {
-    let entries = maps::entries(config);
     let log_level = if variant.log_drops { aya_log::Level::Info as u8 } else { 0 };
     let mut loader = EbpfLoader::new();
     loader
@@ -58,10 +57,12 @@ pub(super) fn object(pin_dir: &Path, config: &Config, variant: Variant) -> Resul
         .override_global("CONFIG", bytemuck::bytes_of(config), true)
         .override_global("FEATURES", &variant.features, true)
         .override_global(aya_log::LEVEL, &log_level, true);
-    for (name, entries) in entries {
+    for (name, entries) in maps::entries(config) {
         loader.map_max_entries(name, entries);
     }
-    loader.load(OBJECT).map_err(|source| Error::Load { source: Box::new(source) })
+    let mut ebpf = loader.load(OBJECT).map_err(|source| Error::Load { source: Box::new(source) })?;
+    table::give(&mut ebpf, pin_dir, config)?;
+    Ok(ebpf)
 }
 
 /// Has the kernel verify and translate an entry point.

@@ -30,6 +30,10 @@ const NEAR_PART: u32 = 8;
 /// The logarithm of what is at least the number of ports there are.
 const FEWEST_NAT_SLOTS: u32 = 16;
 
+/// The logarithm of a third of the most that there are: 402 MB, for 4 million flows. A program reaches half a gigabyte behind an
+/// address (Linux, include/linux/bpf_verifier.h, `BPF_MAX_VAR_OFF`).
+const MOST_NAT_SLOTS: u32 = 21;
+
 /// Words of the ring space: 8 million entries, 64 bytes for each of a million flows' worth of backends.
 const RING_WORDS: u32 = 1 << 22;
 
@@ -54,8 +58,9 @@ pub(super) fn config(options: &Options, cpus: u32) -> Result<Config, Error> {
         version: VERSION,
         service_mask: services - 1,
         near_mask: sets / NEAR_PART - 1,
-        far_sets: sets - sets / NEAR_PART,
-        nat_shift: (options.flows.next_power_of_two().trailing_zeros().saturating_sub(1)).max(FEWEST_NAT_SLOTS),
+        flow_sets: sets,
+        nat_shift: (options.flows.next_power_of_two().trailing_zeros().saturating_sub(1))
+            .clamp(FEWEST_NAT_SLOTS, MOST_NAT_SLOTS),
         backends,
         rings: RING_WORDS * 2,
         cpus,

@@ -171,7 +171,7 @@ pub(super) fn take(maps: &Maps) -> Snapshot {
     Snapshot {
         services: services(maps, &open, &ports),
         drops: drops(maps),
-        flows: Usage { used: flows, capacity: u64::from(maps.config.flow_sets()) * WAYS as u64 },
+        flows: Usage { used: flows, capacity: u64::from(maps.config.flow_sets) * WAYS as u64 },
         nat: Usage { used: nat, capacity: maps.config.nat_slots().into() },
         nat_ports_per_backend: maps.config.nat_port_count.into(),
     }

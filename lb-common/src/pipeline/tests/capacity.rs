@@ -14,7 +14,7 @@ const BACKENDS: u32 = 16;
 fn large(mode: u8, v6: bool) -> HostTables {
     let mut tables = HostTables::new(Config {
         near_mask: FLOWS / 16 - 1,
-        far_sets: FLOWS / 16 * 7,
+        flow_sets: FLOWS / 2,
         nat_shift: FLOWS.trailing_zeros() - 1,
         nat_port_count: 2000,
         backends: BACKENDS,
@@ -76,7 +76,7 @@ fn as_many_flows_are_held_as_the_tables_are_made_for() {
 #[test]
 fn a_flow_is_moved_where_another_needs_its_place() {
     let mut tables = large(forward::L2, false);
-    (tables.config.near_mask, tables.config.far_sets) = (3, 14);
+    (tables.config.near_mask, tables.config.flow_sets) = (3, 18);
     let service = tables.find_service(words([203, 0, 113, 10].into()), Be16::new(80), TCP, 4).unwrap();
     let sets = |flow: u32| {
         let source = segment(false, flow, ACK).source;

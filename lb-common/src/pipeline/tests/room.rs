@@ -111,7 +111,7 @@ fn a_repeated_syn_takes_its_place_along() {
 #[test]
 fn a_place_that_no_flow_came_to_use_is_given_back() {
     let mut tables = limited(&[(0, at_most(9)), (1, at_most(9)), (4, at_most(9))]);
-    (tables.config.near_mask, tables.config.far_sets) = (0, 2);
+    (tables.config.near_mask, tables.config.flow_sets) = (0, 3);
     for port in 40_000..40_050 {
         from_client(&tables, client(port, SYN));
         from_client(&tables, client(port, ACK));
