@@ -113,13 +113,6 @@ pub fn make_room<T: Tables>(tables: &T, event: &Event) -> bool {
     flow::make_room(tables, &event.key(tables), Ticks::from_ns(tables.now_ns()))
 }
 
-/// Goes on with a flow whose SYN comes again, by the same port; none where that has become another's.
-#[inline(always)]
-pub fn again<T: Tables>(tables: &T, event: &Event) -> Option<FlowWord> {
-    let (_, flow) = flow::locate(tables, &event.key(tables))?;
-    advance(tables, event).then_some(flow)
-}
-
 #[inline(always)]
 fn remember<T: Tables>(tables: &T, event: &Event, service: &Service, flow: FlowWord) -> Result<(), DropReason> {
     let key = event.key(tables);

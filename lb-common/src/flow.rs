@@ -307,6 +307,18 @@ impl Key {
         Self { tag, hash: hash::nh(&config.flow_key, client, rest) }
     }
 
+    /// Tag and hash.
+    #[inline(always)]
+    pub const fn parts(&self) -> (u64, u64) {
+        (self.tag, self.hash)
+    }
+
+    /// Back from [`parts`](Self::parts).
+    #[inline(always)]
+    pub const fn of_parts(tag: u64, hash: u64) -> Self {
+        Self { tag, hash }
+    }
+
     /// Indexes of the sets where the flow may stand: one of those near by, then two of the others.
     #[inline(always)]
     pub fn sets(&self, config: &Config) -> [u32; SETS] {

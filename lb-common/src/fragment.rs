@@ -82,7 +82,7 @@ pub fn forward<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T, walk: &W
             return Err(DropReason::HopLimit);
         }
         let key = flow::Key::new(tables.config(), I::FAMILY, source.words(), datagram.source_port, slot);
-        let flow = flow::find(tables, &key).ok_or(DropReason::Fragment)?;
+        let flow = tables.find_flow(&key).ok_or(DropReason::Fragment)?;
         let backend = tables.backend(flow.backend()).ok_or(DropReason::Internal)?;
         if backend.flags & backend_flags::PRESENT == 0 {
             return Err(DropReason::Fragment);

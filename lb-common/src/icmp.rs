@@ -151,7 +151,7 @@ fn to_backend<I: Ip, P: Packet, T: Tables>(
 ) -> Result<Verdict, DropReason> {
     let client = answer.source.words();
     let key = flow::Key::new(tables.config(), I::FAMILY, client, answer.source_port, slot);
-    let Some(flow) = flow::find(tables, &key) else { return Ok(Verdict::Pass) };
+    let Some(flow) = tables.find_flow(&key) else { return Ok(Verdict::Pass) };
     let backend = tables.backend(flow.backend()).ok_or(DropReason::Internal)?;
     if backend.flags & backend_flags::PRESENT == 0 {
         return Ok(Verdict::Pass);
@@ -258,7 +258,7 @@ fn owner<'t, I: Ip>(packet: &impl Packet, tables: &'t impl Tables, l3: usize) ->
     let (to, to_port) = (answer.source.words(), answer.source_port);
     let (slot, _) = service::find(tables, to, to_port, answer.protocol, I::FAMILY)?;
     let key = flow::Key::new(tables.config(), I::FAMILY, answer.destination.words(), answer.destination_port, slot);
-    let flow = flow::find(tables, &key)?;
+    let flow = tables.find_flow(&key)?;
     Some((flow.backend(), tables.backend(flow.backend())?))
 }
 

@@ -83,11 +83,33 @@ pub struct Walk {
     pub id: u32,
 }
 
+impl Walk {
+    /// In one word, which is not zero.
+    #[inline(always)]
+    pub const fn to_word(self) -> u64 {
+        (self.id as u64) << 32 | (self.l4 as u64) << 16 | (self.protocol as u64) << 8 | self.fragment as u64
+    }
+
+    /// Back from [`to_word`](Self::to_word); none from zero.
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Option<Self> {
+        let fragment = match word & 0xff {
+            0 => return None,
+            1 => Fragment::Whole,
+            2 => Fragment::First,
+            _ => Fragment::Later,
+        };
+        // As the verifier knows nothing of the word, it is told how large an offset can be.
+        let l4 = (word >> 16) as usize & (MAX_L4 * 2 - 1);
+        Some(Self { l4, protocol: (word >> 8) as u8, fragment, id: (word >> 32) as u32 })
+    }
+}
+
 /// A packet's place among the fragments of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fragment {
     /// Not fragmented.
-    Whole,
+    Whole = 1,
     /// The first: the transport header is in it.
     First,
     /// A later one: the transport header is not in it.

@@ -93,15 +93,15 @@ pub fn pick<T: Tables>(tables: &T, client: &Event, index: u32) -> Option<Place> 
     let (config, backend) = (tables.config(), tables.backend(index)?);
     let fresh = fresh(tables, index);
     let mut ports = Ports::of(config, client);
-    for probe in 0..PROBES {
-        let slot = self::index(config, backend.nat_base, ports.offset);
-        let port = port_at(config, ports.offset);
-        if tables.nat_suits(slot, client, fresh.with_port(port), probe >= PATIENT_PROBES) {
-            return Some(Place { slot, port });
-        }
+    let mut probe = 0;
+    while !tables.nat_suits(client, fresh.with_port(port_at(config, ports.offset)), probe >= PATIENT_PROBES) {
         ports.next();
+        probe += 1;
+        if probe == PROBES {
+            return None;
+        }
     }
-    None
+    Some(Place { slot: self::index(config, backend.nat_base, ports.offset), port: port_at(config, ports.offset) })
 }
 
 /// A new flow to a backend, by no port.
@@ -134,20 +134,26 @@ impl Ports {
         }
     }
 
+    /// Without a branch, which the verifier would follow for every port that is tried.
     #[inline(always)]
     fn next(&mut self) {
-        self.offset += self.stride;
-        if self.offset >= self.count {
-            self.offset -= self.count;
-        }
+        let beyond = (self.offset + self.stride) as i32 - self.count as i32;
+        self.offset = (beyond + (self.count as i32 & beyond >> 31)) as u32;
     }
 }
 
-/// Whether a client's `fresh` flow may have a slot, by the port in its word: what was there is over, and the backend will take the client's SYN. `urgent`
-/// where a flow that has only just closed may go, too.
+/// The slot of the backend and port in a word.
 #[inline(always)]
-pub fn suits<T: Tables>(tables: &T, slot: u32, client: &Event, fresh: FlowWord, urgent: bool) -> bool {
-    let Some(slot) = tables.nat_slot(slot) else { return false };
+fn slot_for<T: Tables>(tables: &T, word: FlowWord) -> Option<&NatSlot> {
+    let (config, backend) = (tables.config(), tables.backend(word.backend())?);
+    tables.nat_slot(index(config, backend.nat_base, offset(config, word.port())?))
+}
+
+/// Whether a client's `fresh` flow may have the slot of the port in its word: what was there is over, and the backend will take the
+/// client's SYN. `urgent` where a flow that has only just closed may go, too.
+#[inline(always)]
+pub fn suits<T: Tables>(tables: &T, client: &Event, fresh: FlowWord, urgent: bool) -> bool {
+    let Some(slot) = slot_for(tables, fresh) else { return false };
     let old = FlowWord(tables.load(&slot.word));
     let is_over = old.is_free(fresh.seen(), tables.config()) || old.state() == State::Closed;
     is_over && welcomes(tables, slot, old, client, fresh, urgent)
@@ -163,12 +169,11 @@ pub fn make_room<T: Tables>(tables: &T, client: &Event, index: u32) -> bool {
     let mut ports = Ports::of(config, client);
     let mut least = u64::MAX;
     for _ in 0..PROBES {
-        let slot = self::index(config, backend.nat_base, ports.offset);
         let word = fresh.with_port(port_at(config, ports.offset));
-        least = least.min(u64::from(tables.nat_missed(slot, client, word)) << 32 | u64::from(slot));
+        least = least.min(u64::from(tables.nat_missed(client, word)) << 32 | u64::from(ports.offset));
         ports.next();
     }
-    tables.nat_forget(least as u32, fresh.seen())
+    tables.nat_forget(self::index(config, backend.nat_base, least as u32), fresh.seen())
 }
 
 /// Forgets the flow of a slot: see [`flow::forget`].
@@ -177,13 +182,13 @@ pub fn forget<T: Tables>(tables: &T, slot: u32, now: Ticks) -> bool {
     tables.nat_slot(slot).is_some_and(|slot| flow::clear(tables, &slot.word, now))
 }
 
-/// How much a slot's flow would be missed if a client's `fresh` flow took its port, as [`FlowWord::missed`] has it, but 0 only where the backend will take the
-/// client's SYN.
+/// How much a slot's flow would be missed if a client's `fresh` flow took the port in its word, as [`FlowWord::missed`] has it, but 0
+/// only where the backend will take the client's SYN.
 #[inline(always)]
-pub fn missed<T: Tables>(tables: &T, slot: u32, client: &Event, fresh: FlowWord) -> u32 {
-    let Some(old) = tables.nat_slot(slot) else { return u32::MAX };
+pub fn missed<T: Tables>(tables: &T, client: &Event, fresh: FlowWord) -> u32 {
+    let Some(old) = slot_for(tables, fresh) else { return u32::MAX };
     let missed = FlowWord(tables.load(&old.word)).missed(fresh.seen(), tables.config());
-    if suits(tables, slot, client, fresh, true) { 0 } else { missed.max(1) }
+    if suits(tables, client, fresh, true) { 0 } else { missed.max(1) }
 }
 
 /// Whether a backend will take a client's SYN by the port of a slot whose flow `old` is over: the flow was the client's own, or

@@ -117,7 +117,7 @@ fn from_client<R: Road, I: Ip, P: Stages, T: Tables>(
     }
     let (flow, backend) = match established::<R, I, P, T>(packet, tables, datagram, slot)? {
         Known::Flow(flow, backend) => (flow, backend),
-        Known::Nothing { avoid } if R::RARE => opened(packet, tables, datagram, slot, service, avoid)?,
+        Known::Nothing { unanswered } if R::RARE => opened(packet, tables, datagram, slot, service, unanswered)?,
         Known::Nothing { .. } => return Ok(Verdict::Rare),
     };
     let overhead = match service.forward {
@@ -155,7 +155,7 @@ enum Known<'t> {
     Flow(FlowWord, &'t Backend),
     /// No flow, one whose backend is gone, or a client that starts anew: not with the backend that did not answer. On the common
     /// path also a flow that is to be changed.
-    Nothing { avoid: u32 },
+    Nothing { unanswered: Option<FlowWord> },
 }
 
 #[inline(always)]
@@ -165,10 +165,11 @@ fn established<'t, R: Road, I: Ip, P: Stages, T: Tables>(
     datagram: &Datagram<I>,
     slot: u32,
 ) -> Result<Known<'t>, DropReason> {
-    const NOTHING: Known<'static> = Known::Nothing { avoid: schedule::NOBODY };
+    const NOTHING: Known<'static> = Known::Nothing { unanswered: None };
     let config = tables.config();
     let key = flow::Key::new(config, I::FAMILY, datagram.source.words(), datagram.source_port, slot);
-    let Some(flow) = flow::find(tables, &key) else { return Ok(NOTHING) };
+    let found = if R::RARE { tables.find_flow(&key) } else { flow::find(tables, &key) };
+    let Some(flow) = found else { return Ok(NOTHING) };
     let now = Ticks::from_ns(tables.now_ns());
     let serves = if R::RARE { flow.is_live(now, config) } else { flow.is_steady(now) };
     if !serves {
@@ -176,7 +177,7 @@ fn established<'t, R: Road, I: Ip, P: Stages, T: Tables>(
     }
     if R::RARE && datagram.flags.opens() {
         match flow.state() {
-            State::Opening => return Ok(Known::Nothing { avoid: flow.backend() }),
+            State::Opening => return Ok(Known::Nothing { unanswered: Some(flow) }),
             State::Closed => return Ok(NOTHING),
             _ => {}
         }
@@ -200,7 +201,7 @@ fn opened<'t, I: Ip, P: Stages, T: Tables>(
     datagram: &Datagram<I>,
     slot: u32,
     service: &Service,
-    avoid: u32,
+    unanswered: Option<FlowWord>,
 ) -> Result<(FlowWord, &'t Backend), DropReason> {
     let state = match () {
         () if datagram.protocol == UDP => State::Datagram,
@@ -209,11 +210,14 @@ fn opened<'t, I: Ip, P: Stages, T: Tables>(
         () if schedule::is_consistent(service) && !is_nat(service) && !datagram.flags.rst() => State::Established,
         () => return Err(DropReason::NoFlow),
     };
+    let avoid = unanswered.map_or(schedule::NOBODY, FlowWord::backend);
     let event = Event { avoid, state: state as u32, ..event(packet, datagram, slot)? };
     let backend = tables.choose(&event)?;
-    if backend == avoid {
-        // There is no other: the SYN goes where it went before.
-        if let Some(flow) = tables.again(&event) {
+    if let Some(flow) = unanswered
+        && backend == avoid
+    {
+        // There is no other: the SYN goes where it went before, by the same port unless that has become another's.
+        if tables.advance(&event) {
             return Ok((flow, tables.backend(backend).ok_or(DropReason::Internal)?));
         }
         if room::is_limited(service) {

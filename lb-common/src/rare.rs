@@ -10,7 +10,7 @@ use network_types::{
 
 use crate::{
     fragment, http, icmp,
-    ip::{Fragment, Ip, TCP, UDP},
+    ip::{Fragment, Ip, TCP, UDP, Walk},
     mss,
     packet::Packet,
     parse, pipeline,
@@ -25,6 +25,11 @@ use crate::{
 /// The parts of the rare path. In the BPF program each is a function of its own for each family, which the verifier goes
 /// through once, whatever led to it; on the host they are called directly.
 pub trait Stages: Packet {
+    /// [`Ip::walk`].
+    fn walk<I: Ip>(&self) -> Option<Walk> {
+        I::walk(self)
+    }
+
     /// [`datagram`].
     fn datagram<I: Ip, T: Tables>(&mut self, tables: &T, l4: usize, protocol: u8) -> Verdict {
         datagram::<I, Self, T>(self, tables, l4, protocol)
@@ -85,7 +90,7 @@ pub fn process<P: Stages, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
 
 #[inline(always)]
 fn balance<I: Ip, P: Stages, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
-    let Some(walk) = I::walk(packet) else { return Verdict::Pass };
+    let Some(walk) = packet.walk::<I>() else { return Verdict::Pass };
     match (walk.protocol, walk.fragment) {
         (TCP | UDP, Fragment::Whole) => packet.datagram::<I, T>(tables, walk.l4, walk.protocol),
         (TCP | UDP, Fragment::First) => {
@@ -106,8 +111,8 @@ pub fn datagram<I: Ip, P: Stages, T: Tables>(packet: &mut P, tables: &T, l4: usi
 
 /// Remembers the first fragment of a datagram.
 #[inline(always)]
-pub fn note<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T) {
-    let Some(walk) = I::walk(packet) else { return };
+pub fn note<I: Ip, P: Stages, T: Tables>(packet: &mut P, tables: &T) {
+    let Some(walk) = packet.walk::<I>() else { return };
     if let Some(datagram) = parse::datagram::<I>(packet, walk.l4, walk.protocol) {
         fragment::note(tables, &datagram, &walk);
     }
@@ -115,8 +120,8 @@ pub fn note<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T) {
 
 /// What becomes of a later fragment of a datagram.
 #[inline(always)]
-pub fn follow<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
-    match I::walk(packet) {
+pub fn follow<I: Ip, P: Stages, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
+    match packet.walk::<I>() {
         Some(walk) => counted(tables, fragment::forward::<I, P, T>(packet, tables, &walk)),
         None => Verdict::Pass,
     }

@@ -74,10 +74,10 @@ pub trait Tables: Sized {
         event::open(self, event, backend, place)
     }
 
-    /// [`event::again`].
+    /// [`flow::find`], off the common path.
     #[inline(always)]
-    fn again(&self, event: &Event) -> Option<FlowWord> {
-        event::again(self, event)
+    fn find_flow(&self, key: &flow::Key) -> Option<FlowWord> {
+        flow::find(self, key)
     }
 
     /// [`event::choose`].
@@ -130,8 +130,8 @@ pub trait Tables: Sized {
 
     /// [`nat::missed`].
     #[inline(always)]
-    fn nat_missed(&self, slot: u32, client: &Event, fresh: FlowWord) -> u32 {
-        nat::missed(self, slot, client, fresh)
+    fn nat_missed(&self, client: &Event, fresh: FlowWord) -> u32 {
+        nat::missed(self, client, fresh)
     }
 
     /// [`nat::rank`].
@@ -154,8 +154,8 @@ pub trait Tables: Sized {
 
     /// [`nat::suits`].
     #[inline(always)]
-    fn nat_suits(&self, slot: u32, client: &Event, fresh: FlowWord, urgent: bool) -> bool {
-        nat::suits(self, slot, client, fresh, urgent)
+    fn nat_suits(&self, client: &Event, fresh: FlowWord, urgent: bool) -> bool {
+        nat::suits(self, client, fresh, urgent)
     }
 
     /// [`room::take`].

@@ -4,7 +4,7 @@
 
 use lb_common::{
     event::{self, Event},
-    flow::{self, FlowWord, State, Ticks},
+    flow::{self, FlowWord, Key, State, Ticks},
     nat::{self, Place},
     parse::Flags,
     room, schedule, service,
@@ -39,10 +39,8 @@ pub(crate) extern "C" fn flow_open(event: *const Event, backend: u32, place: u64
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn flow_again(event: *const Event) -> u64 {
-    // SAFETY: as above.
-    let flow = unsafe { event.as_ref() }.and_then(|event| event::again(&Maps, event));
-    encode(flow.ok_or(DropReason::Internal))
+pub(crate) extern "C" fn flow_find(tag: u64, hash: u64) -> u64 {
+    encode(flow::find(&Maps, &Key::of_parts(tag, hash)).ok_or(DropReason::Internal))
 }
 
 /// An index, or a reason with a bit above.
@@ -153,10 +151,10 @@ pub(crate) extern "C" fn nat_make_room(client: *const Event, backend: u32) -> u6
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn nat_suits(slot: u32, client: *const Event, fresh: u64, urgent: u32) -> u64 {
+pub(crate) extern "C" fn nat_suits(client: *const Event, fresh: u64, urgent: u32) -> u64 {
     // SAFETY: as above.
     let Some(client) = (unsafe { client.as_ref() }) else { return 0 };
-    nat::suits(&Maps, slot, client, FlowWord(fresh), urgent != 0).into()
+    nat::suits(&Maps, client, FlowWord(fresh), urgent != 0).into()
 }
 
 #[unsafe(no_mangle)]
@@ -197,10 +195,10 @@ pub(crate) fn decode_place(value: u64) -> Option<Place> {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn nat_missed(slot: u32, client: *const Event, fresh: u64) -> u64 {
+pub(crate) extern "C" fn nat_missed(client: *const Event, fresh: u64) -> u64 {
     // SAFETY: as above.
     let Some(client) = (unsafe { client.as_ref() }) else { return u32::MAX.into() };
-    nat::missed(&Maps, slot, client, FlowWord(fresh)).into()
+    nat::missed(&Maps, client, FlowWord(fresh)).into()
 }
 
 #[unsafe(no_mangle)]

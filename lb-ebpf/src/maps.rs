@@ -15,7 +15,7 @@ use aya_ebpf::{
 };
 use lb_common::{
     event::Event,
-    flow::{FlowWord, Ticks},
+    flow::{FlowWord, Key, Ticks},
     layout::{
         Backend, BackendCounters, BackendInfo, Config, FlowSet, FragmentSlot, NatSlot, Service, ServiceInfo,
         ServiceState,
@@ -235,8 +235,9 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn again(&self, event: &Event) -> Option<FlowWord> {
-        event::decode(event::flow_again(event)).ok()
+    fn find_flow(&self, key: &Key) -> Option<FlowWord> {
+        let (tag, hash) = key.parts();
+        event::decode(event::flow_find(tag, hash)).ok()
     }
 
     #[inline(always)]
@@ -275,8 +276,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn nat_suits(&self, slot: u32, client: &Event, fresh: FlowWord, urgent: bool) -> bool {
-        event::nat_suits(slot, client, fresh.0, urgent.into()) != 0
+    fn nat_suits(&self, client: &Event, fresh: FlowWord, urgent: bool) -> bool {
+        event::nat_suits(client, fresh.0, urgent.into()) != 0
     }
 
     #[inline(always)]
@@ -295,8 +296,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn nat_missed(&self, slot: u32, client: &Event, fresh: FlowWord) -> u32 {
-        event::nat_missed(slot, client, fresh.0) as u32
+    fn nat_missed(&self, client: &Event, fresh: FlowWord) -> u32 {
+        event::nat_missed(client, fresh.0) as u32
     }
 
     #[inline(always)]

@@ -6,7 +6,7 @@
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use lb_common::{
     http,
-    ip::Ip,
+    ip::{Ip, Walk},
     mss,
     rare::{self, Stages},
     tables::Tables,
@@ -48,6 +48,12 @@ impl<const ROUGH: bool> Stages for XdpFrame<'_, ROUGH> {
     }
 
     #[inline(always)]
+    fn walk<I: Ip>(&self) -> Option<Walk> {
+        let stage = if I::FAMILY == 4 { walk_v4 } else { walk_v6 };
+        Walk::from_word(stage(self.ctx.ctx))
+    }
+
+    #[inline(always)]
     fn datagram<I: Ip, T: Tables>(&mut self, _: &T, l4: usize, protocol: u8) -> Verdict {
         let stage = if I::FAMILY == 4 { datagram_v4 } else { datagram_v6 };
         Verdict::from_word(call(self, |ctx| stage(ctx, l4 as u32, protocol.into())))
@@ -81,7 +87,14 @@ fn call<const ROUGH: bool>(frame: &mut XdpFrame<'_, ROUGH>, function: impl FnOnc
 }
 
 macro_rules! stages {
-    ($family:ty: $datagram:ident, $note:ident, $follow:ident, $message:ident) => {
+    ($family:ty: $walk:ident, $datagram:ident, $note:ident, $follow:ident, $message:ident) => {
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $walk(ctx: *mut xdp_md) -> u64 {
+            let ctx = XdpContext::new(ctx);
+            <$family>::walk(&XdpFrame::<true>::new(&ctx)).map_or(0, Walk::to_word)
+        }
+
         #[unsafe(no_mangle)]
         #[inline(never)]
         extern "C" fn $datagram(ctx: *mut xdp_md, l4: u32, protocol: u32) -> u64 {
@@ -114,8 +127,8 @@ macro_rules! stages {
     };
 }
 
-stages!(Ipv4Hdr: datagram_v4, note_v4, follow_v4, message_v4);
-stages!(Ipv6Hdr: datagram_v6, note_v6, follow_v6, message_v6);
+stages!(Ipv4Hdr: walk_v4, datagram_v4, note_v4, follow_v4, message_v4);
+stages!(Ipv6Hdr: walk_v6, datagram_v6, note_v6, follow_v6, message_v6);
 
 #[unsafe(no_mangle)]
 #[inline(never)]
