@@ -4,6 +4,9 @@
 //! looks, and judged in spans of different lengths, so that a server that fails outright is found within a look or two and one that
 //! fails now and then by the whole window. Every share is judged by what it is at least (Wilson's bound), so a few requests
 //! condemn nobody. Whoever fails as all others do is not found to fail: then it is not the server.
+//!
+//! Who has less for it is judged by its newest answers alone, as many of them as tell what it was found to be from what is well
+//! (Wald's sequential test): however old errors are, they keep nobody from having its share back.
 
 mod proportion;
 mod record;
@@ -18,8 +21,8 @@ use self::{
 };
 use crate::{config::Passive, dataplane::BackendSight};
 
-/// The spans that are judged: parts of the window.
-const SPANS: [u32; 4] = [20, 10, 4, 1];
+/// The spans that are judged, from about a look to the whole window: parts of it.
+const SPANS: [u32; 8] = [128, 64, 32, 16, 8, 4, 2, 1];
 /// Connections without an answer are judged in spans up to this part of the window; what is older says what is usual.
 const SILENT: u32 = 4;
 /// Fewer bad cases than this say nothing.
@@ -31,12 +34,15 @@ const COMPARABLE: f64 = 5.0;
 const SOLID: f64 = 20.0;
 /// Less than so many times as bad as the others is as bad as they are.
 const ALIKE: f64 = 2.0;
-/// Whoever fails so often fails altogether.
+/// Whoever fails so often fails altogether, if at least so often for certain: of a server that fails every other time four in a
+/// row are nothing special.
 const ALTOGETHER: f64 = 0.9;
-/// So many cases without a bad one let a backend have more again.
-const ENOUGH: f64 = 6.0;
-/// Of so many cases a share says something even where some are bad.
-const MANY: f64 = 30.0;
+const SURELY: f64 = 0.6;
+/// Who is well may fail in as many cases nevertheless.
+const WELL: f64 = 0.02;
+/// So many times likelier must it be that a backend is well than that it still is what it was found to be, or the other way
+/// round.
+const SURE: f64 = 50.0;
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +82,8 @@ pub struct Seat<'a> {
     pub serves: bool,
     /// Whether it was found to be in trouble.
     pub troubled: bool,
-    /// Since when it has had what it has, if that is less than its share.
-    pub since: Option<Timestamp>,
+    /// If it has less than its share: since when it has had what it has, and how bad it was found to be, from 0 to 1.
+    pub reduced: Option<(Timestamp, f64)>,
     /// When it was found to be well again: what was before counts no more.
     pub cleared: Option<Timestamp>,
 }
@@ -95,6 +101,8 @@ pub struct Opinion {
     pub altogether: bool,
     /// What it has been like since its share is what it is.
     pub conduct: Conduct,
+    /// Whether anything of that was bad.
+    pub stumbles: bool,
 }
 
 /// What a backend has been like for a while.
@@ -153,17 +161,37 @@ impl Judge {
         if seats.iter().all(calm) {
             return None;
         }
-        let view = View { records, seats, settings, now };
+        let view = View::new(records, seats, settings, now);
         Some((0..seats.len()).map(|index| view.opinion(index)).collect())
     }
 }
 
 /// A service at a moment.
 struct View<'a> {
-    records: &'a HashMap<String, Record>,
     seats: &'a [Seat<'a>],
     settings: &'a Passive,
     now: Timestamp,
+    /// What is known of each, if anything.
+    records: Vec<Option<(&'a Record, Past)>>,
+    /// What all did together that serve.
+    all: Past,
+}
+
+/// What one did, or several together.
+#[derive(Clone, Copy, Default)]
+struct Past {
+    /// In each of [`SPANS`].
+    spans: [Tally; SPANS.len()],
+    usual: Usual,
+}
+
+impl Past {
+    fn without(self, part: &Self) -> Self {
+        let mut rest = self;
+        rest.spans.iter_mut().zip(&part.spans).for_each(|(span, part)| *span -= *part);
+        rest.usual -= part.usual;
+        rest
+    }
 }
 
 /// A backend beside its peers.
@@ -179,15 +207,37 @@ impl Pair {
     }
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    fn new(records: &'a HashMap<String, Record>, seats: &'a [Seat<'a>], settings: &'a Passive, now: Timestamp) -> Self {
+        let mut view = Self { seats, settings, now, records: Vec::new(), all: Past::default() };
+        for seat in seats {
+            let past = |record: &'a Record| {
+                let usual = record.usual(settings.window / SILENT, now);
+                (record, Past { spans: record.spans(view.begins(Timestamp::MIN)), usual })
+            };
+            let known = records.get(seat.name).map(past);
+            if let Some((_, past)) = known.filter(|_| seat.serves) {
+                view.all.spans.iter_mut().zip(past.spans).for_each(|(sum, span)| *sum += span);
+                view.all.usual += past.usual;
+            }
+            view.records.push(known);
+        }
+        view
+    }
+
     fn opinion(&self, index: usize) -> Opinion {
         let mut opinion = Opinion::default();
         let seat = &self.seats[index];
-        let Some(record) = self.records.get(seat.name) else { return opinion };
-        let whole = self.pair(index, self.begin(self.settings.window));
-        for part in SPANS {
-            let span = self.settings.window / part;
-            let pair = self.pair(index, self.begin(span));
+        let Some((record, past)) = self.records[index] else { return opinion };
+        let peers = if seat.serves { self.all.without(&past) } else { self.all };
+        let own = match seat.cleared {
+            Some(cleared) => Past { spans: record.spans(self.begins(cleared)), ..past },
+            None => past,
+        };
+        let pair = |at: usize| Pair { own: (own.spans[at], own.usual), peers: (peers.spans[at], peers.usual) };
+        let whole = pair(SPANS.len() - 1);
+        for (at, part) in SPANS.into_iter().enumerate() {
+            let (span, pair) = (self.settings.window / part, pair(at));
             for kind in Kind::ALL {
                 if kind == Kind::Silent && part < SILENT {
                     continue;
@@ -200,31 +250,17 @@ impl View<'_> {
             }
         }
         opinion.trouble = opinion.trouble.or_else(|| seat.troubled.then(|| self.lingers(&whole)).flatten());
-        if let Some(since) = seat.since {
-            opinion.conduct = self.conduct_lately(index, since, record);
+        if let Some((since, ill)) = seat.reduced {
+            opinion.conduct = self.conduct_lately(record, since, ill, (past.usual, &peers));
+            opinion.stumbles = record.since(since).is_failure();
         }
         opinion
     }
 
-    /// When a span until now begins.
-    fn begin(&self, span: Duration) -> Timestamp {
-        self.now.checked_sub(span).unwrap_or(Timestamp::MIN)
-    }
-
-    /// What happened to a backend after a moment, and to its peers that serve.
-    fn pair(&self, index: usize, begin: Timestamp) -> Pair {
-        let older = self.settings.window / SILENT;
-        let of = |record: &Record| (record.since(begin), record.usual(older, self.now));
-        let seat = &self.seats[index];
-        let own = |record: &Record| (record.since(seat.cleared.map_or(begin, |at| at.max(begin))), of(record).1);
-        let peers = self.seats.iter().enumerate().filter(|(other, seat)| *other != index && seat.serves);
-        let peers = peers.filter_map(|(_, seat)| self.records.get(seat.name)).map(of);
-        let peers = peers.fold((Tally::default(), Usual::default()), |(mut sum, mut usual), (tally, habit)| {
-            sum += tally;
-            usual += habit;
-            (sum, usual)
-        });
-        Pair { own: self.records.get(seat.name).map(own).unwrap_or_default(), peers }
+    /// When each span until now begins, if not at a later moment.
+    fn begins(&self, moment: Timestamp) -> [Timestamp; SPANS.len()] {
+        let begin = |part| self.now.checked_sub(self.settings.window / part).unwrap_or(Timestamp::MIN);
+        SPANS.map(|part| begin(part).max(moment))
     }
 
     fn weigh(&self, opinion: &mut Opinion, kind: Kind, span: Duration, seen: Proportion, peers: Proportion) {
@@ -247,7 +283,8 @@ impl View<'_> {
         if (absolute && !alike || relative) && worse(&opinion.failing) {
             opinion.failing = Some(found);
         }
-        let fails_altogether = seen.share() >= ALTOGETHER && least >= 0.5 && known.is_some_and(|known| known < bound);
+        let fails_altogether =
+            seen.share() >= ALTOGETHER && least >= SURELY && known.is_some_and(|known| known < bound);
         opinion.altogether |= fails_altogether && !matches!(kind, Kind::Reset | Kind::Sluggish);
     }
 
@@ -265,40 +302,43 @@ impl View<'_> {
         found.max_by(|one, other| one.excess.total_cmp(&other.excess))
     }
 
-    /// What it has been like since its share is what it is, or in the latest part of that which says enough: who is well again is
-    /// to have its share back before the others suffer from doing without it.
-    fn conduct_lately(&self, index: usize, since: Timestamp, record: &Record) -> Conduct {
-        for part in SPANS {
-            let begin = self.begin(self.settings.window / part);
-            let lately = self.pair(index, begin.max(since));
-            if begin <= since || f64::from(lately.own.0.responses) >= ENOUGH {
-                return self.conduct(&lately, begin.max(since), record);
-            }
-        }
-        self.conduct(&self.pair(index, since), since, record)
+    /// What it has been like since its share is what it is: the newest that says enough, however much that takes.
+    fn conduct_lately(&self, record: &Record, since: Timestamp, ill: f64, (usual, peers): (Usual, &Past)) -> Conduct {
+        let answers = record.usual(Duration::ZERO, self.now).answers();
+        let begins = self.begins(Timestamp::MIN);
+        let mut conducts = record.latest(since).map(|(at, tally)| {
+            let span = begins.iter().position(|begin| *begin < at).unwrap_or(SPANS.len() - 1);
+            let lately = Pair { own: (tally, usual), peers: (peers.spans[span], peers.usual) };
+            self.conduct(&lately, self.now.duration_since(at).unsigned_abs(), ill, answers)
+        });
+        conducts.find(|conduct| *conduct != Conduct::Unclear).unwrap_or_default()
     }
 
-    /// What it has been like since then: that takes less evidence than to be suspected at all.
-    fn conduct(&self, lately: &Pair, since: Timestamp, record: &Record) -> Conduct {
-        let span = self.now.duration_since(since).unsigned_abs();
+    /// Whether it is as bad as it was found to be, or as well as others.
+    fn conduct(&self, lately: &Pair, span: Duration, ill: f64, answers: bool) -> Conduct {
+        let tally = &lately.own.0;
+        // Where responses are usual, nothing less says that it is well.
+        let said = f64::from(if answers { tally.responses } else { tally.responses.max(tally.handshakes) });
         let mut good = true;
         for kind in Kind::ALL {
             let (seen, peers) = lately.of(kind);
-            let bound = self.bound(kind);
-            let known = if peers.of >= COMPARABLE { peers.share() } else { 0.0 };
-            let share = Proportion { bad: (seen.bad - seen.margin).max(0.0), ..seen }.share();
-            if seen.bad >= 2.0 && share >= (bound / 2.0).max(ALIKE * known) {
-                let peers = (peers.of >= COMPARABLE).then_some(known);
-                return Conduct::Bad(Finding { kind, seen, peers, span, excess: share / bound });
+            let known = (peers.of >= COMPARABLE).then(|| peers.share());
+            let well = (ALIKE * known.unwrap_or(0.0)).clamp(WELL, 0.45);
+            let ill = ill.max(ALIKE * well).min(ALTOGETHER);
+            let bad = (seen.bad - seen.margin).max(0.0);
+            let evidence = |of: f64| bad * (ill / well).ln() + (of - bad) * ((1.0 - ill) / (1.0 - well)).ln();
+            if evidence(seen.of) >= SURE.ln() {
+                return Conduct::Bad(Finding {
+                    kind,
+                    seen,
+                    peers: known,
+                    span,
+                    excess: seen.share() / self.bound(kind),
+                });
             }
-            let well = if seen.of >= MANY { bound / 2.0 } else { bound / TROUBLE };
-            good &= share <= well.max(ALIKE * known);
+            good &= evidence(said.max(bad)) <= -SURE.ln();
         }
-        // Where responses are usual, nothing less says that it is well.
-        let tally = &lately.own.0;
-        let usual = record.usual(Duration::ZERO, self.now);
-        let seen = if usual.answers() { tally.responses } else { tally.responses.max(tally.handshakes) };
-        if good && f64::from(seen) >= ENOUGH { Conduct::Good } else { Conduct::Unclear }
+        if good { Conduct::Good } else { Conduct::Unclear }
     }
 
     fn bound(&self, kind: Kind) -> f64 {
@@ -315,6 +355,11 @@ impl Kind {
 }
 
 impl Finding {
+    /// How often it was bad.
+    pub fn share(&self) -> f64 {
+        self.seen.share()
+    }
+
     /// Whether it is more than its bound, at least.
     pub fn is_beyond(&self) -> bool {
         self.excess > 1.0

@@ -1,6 +1,11 @@
 //! What was lately seen of one backend, look by look, and what is usual of it.
 
-use std::{collections::VecDeque, iter::Sum, ops::AddAssign, time::Duration};
+use std::{
+    collections::VecDeque,
+    iter::Sum,
+    ops::{AddAssign, SubAssign},
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -106,14 +111,19 @@ impl Tally {
     }
 
     fn is_bad(&self) -> bool {
-        self.errors + self.refused + self.repeated + self.reset + self.sluggish > 0
+        self.is_failure() || self.sluggish > 0
+    }
+
+    /// Whether anything failed.
+    pub(super) fn is_failure(&self) -> bool {
+        self.errors + self.refused + self.repeated + self.reset + self.slow > 0
     }
 }
 
-impl AddAssign for Tally {
-    fn add_assign(&mut self, other: Self) {
+impl Tally {
+    fn each(&mut self, other: Self, change: impl Fn(u32, u32) -> u32) {
         let Self { responses, errors, begun, refused, repeated, reset, handshakes, slow, sluggish, answers } = other;
-        for (sum, more) in [
+        for (own, other) in [
             (&mut self.responses, responses),
             (&mut self.errors, errors),
             (&mut self.begun, begun),
@@ -125,8 +135,20 @@ impl AddAssign for Tally {
             (&mut self.sluggish, sluggish),
             (&mut self.answers, answers),
         ] {
-            *sum = sum.saturating_add(more);
+            *own = change(*own, other);
         }
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.each(other, u32::saturating_add);
+    }
+}
+
+impl SubAssign for Tally {
+    fn sub_assign(&mut self, other: Self) {
+        self.each(other, u32::saturating_sub);
     }
 }
 
@@ -174,6 +196,14 @@ impl AddAssign for Usual {
     }
 }
 
+impl SubAssign for Usual {
+    fn sub_assign(&mut self, other: Self) {
+        self.begun = (self.begun - other.begun).max(0.0);
+        self.answers = (self.answers - other.answers).max(0.0);
+        self.squares = (self.squares - other.squares).max(0.0);
+    }
+}
+
 impl Record {
     pub(super) fn first(sight: Sight) -> Self {
         Self { last: sight, ..Self::default() }
@@ -203,6 +233,26 @@ impl Record {
     /// What happened after a moment.
     pub(super) fn since(&self, moment: Timestamp) -> Tally {
         self.looks.iter().rev().take_while(|(at, _)| *at > moment).map(|(_, tally)| *tally).sum()
+    }
+
+    /// What happened after each of these moments, later ones first.
+    pub(super) fn spans<const N: usize>(&self, begins: [Timestamp; N]) -> [Tally; N] {
+        let (mut sum, mut looks) = (Tally::default(), self.looks.iter().rev().peekable());
+        begins.map(|begin| {
+            while let Some((_, tally)) = looks.next_if(|(at, _)| *at > begin) {
+                sum += *tally;
+            }
+            sum
+        })
+    }
+
+    /// What happened after a moment: of the newest look, of the two newest, and so on, each with when that begins.
+    pub(super) fn latest(&self, moment: Timestamp) -> impl Iterator<Item = (Timestamp, Tally)> {
+        let looks = self.looks.iter().rev().take_while(move |(at, _)| *at > moment);
+        looks.scan(Tally::default(), |sum, (at, tally)| {
+            *sum += *tally;
+            Some((*at, *sum))
+        })
     }
 
     /// How it answered until a span of time ago.

@@ -82,12 +82,17 @@ impl Course {
 
     /// What is thought of those that serve; `since` is the look since when each has had less than its share.
     fn opinions_since(&self, since: Option<i64>) -> Vec<Opinion> {
+        self.opinions_as(since.map(|since| (since, 0.5)))
+    }
+
+    /// The same, with how bad each was found to be.
+    fn opinions_as(&self, reduced: Option<(i64, f64)>) -> Vec<Opinion> {
         let names: Vec<String> = (0..self.sums.len()).map(name).collect();
         let seat = |name| Seat {
             name,
             serves: true,
-            troubled: false,
-            since: since.map(moment),
+            troubled: reduced.is_some(),
+            reduced: reduced.map(|(since, ill)| (moment(since), ill)),
             cleared: self.cleared.map(moment),
         };
         let seats: Vec<Seat<'_>> = names.iter().map(|name| seat(name.as_str())).collect();
@@ -158,7 +163,7 @@ fn a_total_failure_is_found_within_two_looks_and_a_slow_one_in_time() {
         })
     };
     assert_eq!(found_after(failing(20, 20)), Some(1));
-    assert_eq!(found_after(failing(20, 10)), Some(2));
+    assert_eq!(found_after(failing(20, 10)), Some(1));
     assert_eq!(found_after(failing(2, 2)), Some(2));
     assert!((2..12).contains(&found_after(failing(20, 3)).unwrap()));
     assert_eq!(found_after(well(20)), None);
@@ -217,6 +222,27 @@ fn what_a_backend_has_been_like_since_counts_only_what_came_since() {
     assert_eq!(course.conduct(since), Conduct::Good);
     let course = course.go(1, &[failing(3, 2), well(14)]);
     assert!(matches!(course.conduct(since), Conduct::Bad(_)));
+}
+
+#[test]
+fn the_newest_answers_count_and_as_many_as_tell_ill_from_well() {
+    // What came since its share is what it is, the newest last: how often it was bad before, and what that makes of it.
+    let conduct = |ill: f64, looks: &[Traffic]| {
+        let course = Course::of(2).go(20, &[well(8), well(80)]);
+        let since = course.looks;
+        let course = looks.iter().fold(course, |course, traffic| course.go(1, &[*traffic, well(80)]));
+        course.opinions_as(Some((since, ill))).remove(0).conduct
+    };
+    let bad = |conduct| matches!(conduct, Conduct::Bad(_));
+    assert_eq!(conduct(0.5, &[failing(8, 4), well(6)]), Conduct::Good, "old errors keep nobody");
+    assert!(bad(conduct(0.5, &[well(8), failing(6, 3)])));
+    assert_eq!(conduct(0.5, &[well(5)]), Conduct::Unclear);
+    // Who failed altogether shows sooner that it is well, who failed one in ten must show it longer.
+    assert_eq!(conduct(1.0, &[well(2)]), Conduct::Good);
+    assert_eq!(conduct(0.1, &[well(20), well(20)]), Conduct::Unclear);
+    assert_eq!(conduct(0.1, &[well(20), well(30)]), Conduct::Good);
+    assert_eq!(conduct(0.1, &[failing(20, 1), well(8)]), Conduct::Unclear, "chance");
+    assert!(bad(conduct(0.1, &[failing(40, 5)])));
 }
 
 #[test]

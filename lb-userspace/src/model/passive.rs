@@ -1,11 +1,12 @@
 //! What becomes of a backend for what its traffic says: first less of its share, then nothing for a while.
 //!
-//! Who is beyond a bound gets an eighth of its share at once, who stands out by less half of it, and half of that again and again
-//! while that goes on: a server that is short of something is well with less, and one that is broken does little harm with a
-//! thirty-second. Once it is well it has its share back at once, before the others fail for what they have taken over. Who fails
-//! altogether, or goes on failing with next to nothing, is ejected, each time for twice as long. It returns with next to
-//! nothing, and has its share back in two steps. The last in rotation is never ejected, and never more than `max_ejected` of all: whoever is needed
-//! comes back at once.
+//! Who is beyond a bound rests with a thirty-second of its share at once; who stands out by less has half of it. A server that is short
+//! of something gets well meanwhile, and its peers do not last long without it. So it is tried again and again, each time after an
+//! eighth of the time that it has been ill: its share grows from look to look until something fails, and then it rests again.
+//! Once its answers say that it is well it has all of its share at once, and half more for as long as it was ill,
+//! since what it was spared the others have to carry still. Who fails altogether, or is ill for as long as is looked back, is
+//! ejected, each time for twice as long; it returns with next to nothing. The last in rotation is never ejected, and
+//! never more than `max_ejected` of all: whoever is needed comes back at once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,36 +19,41 @@ use crate::{
     model::{Admin, Passive},
 };
 
-/// As often is a share halved at most.
-const MOST_HALVINGS: u8 = 5;
+/// So often is the share halved of one that rests: it does little harm.
+const REST: u8 = 5;
+/// So often when it is tried again, and at least as long as it is not known to be well.
+const TRIAL: u8 = 3;
+const DOUBT: u8 = 1;
+/// The part of the time that it has been ill that passes until it is tried again.
+const AGAIN: i32 = 8;
+/// So many times its share has who makes up for what the others have taken over.
+const MORE: f64 = 1.5;
 /// As often is the time of an ejection doubled at most.
 const MOST_DOUBLINGS: u32 = 4;
 /// Why all have their share back.
 const NOT_JUDGED: &str = "traffic is not judged any more";
-/// So often is a share halved that it does little harm and still shows at once when the server is well again; beyond that it
-/// takes longer.
-const QUICK_HALVINGS: u8 = 3;
-/// The part of the window that passes after a step until the next, and until one beyond those.
-const STEP: u32 = 20;
-const LATE_STEP: u32 = 4;
-/// So many are undone at once: the others should not have to do without for long, or they fail next. In a replay where a server
-/// whose memory is full fails half of its answers until it has plenty again, with two servers that are well at half of the load
-/// each, steps of one let 17 % fail, as the load swung from one to the other, and steps of three 0.7 % in one run and 8.2 % in
-/// another, where it swung all the same.
-const EASED: u8 = QUICK_HALVINGS;
 /// By whom.
 const ACTOR: &str = "traffic";
 
 /// What was made of a backend's traffic.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Judgement {
     /// What users notice of it, if anything.
     pub complaint: Option<Complaint>,
     /// How often its share has been halved.
     pub halvings: u8,
-    /// When that began, and when it last changed.
+    /// When that began, and since when what it does counts.
     since: Timestamp,
-    stepped: Timestamp,
+    tried: Timestamp,
+    /// How bad it was found to be, and in words.
+    ill: f64,
+    why: String,
+    /// Until when it rests, if it does.
+    rests_until: Option<Timestamp>,
+    /// Whether it had been ill not long before.
+    relapsed: bool,
+    /// Until when it has more than its share, if it does.
+    makes_up_until: Option<Timestamp>,
     /// Until when it is ejected, if it is.
     pub until: Option<Timestamp>,
     /// How often it has been ejected altogether.
@@ -78,12 +84,12 @@ pub struct Complaint {
 impl Judgement {
     /// What it gets of its share.
     pub(super) fn share(&self) -> f64 {
-        0.5_f64.powi(self.halvings.into())
+        if self.makes_up_until.is_some() { MORE } else { 0.5_f64.powi(self.halvings.into()) }
     }
 
     /// Whether there is nothing to say of it.
     pub fn is_clean(&self) -> bool {
-        self.complaint.is_none() && self.halvings == 0 && self.until.is_none()
+        self.complaint.is_none() && self.halvings == 0 && self.until.is_none() && self.makes_up_until.is_none()
     }
 
     fn doubled(eject_for: Duration, times: u32) -> SignedDuration {
@@ -153,7 +159,9 @@ impl Backend {
         if !self.judgement.is_clean() {
             self.judgement.cleared = Some(now);
         }
-        (self.judgement.halvings, self.judgement.probation) = (0, false);
+        let judgement = &mut self.judgement;
+        (judgement.halvings, judgement.probation) = (0, false);
+        (judgement.rests_until, judgement.makes_up_until) = (None, None);
     }
 
     /// Whether it would be in rotation but for its ejection.
@@ -166,37 +174,62 @@ impl Backend {
             && self.agent_agrees()
     }
 
-    fn halve(&mut self, times: u8, why: &str, now: Timestamp) {
-        let judgement = &mut self.judgement;
-        if judgement.halvings == 0 {
-            judgement.since = now;
-        }
-        judgement.halvings = (judgement.halvings + times).min(MOST_HALVINGS);
-        judgement.stepped = now;
-        let left = 1 << judgement.halvings;
-        judgement.change = Some(Change::new(now, ACTOR, format!("gets 1/{left} of its share: {why}")));
+    /// Has it rest.
+    fn rest(&mut self, now: Timestamp) {
+        self.reduce(REST, now);
+        let period = now.duration_since(self.judgement.since) / AGAIN;
+        self.judgement.rests_until = Some(now.checked_add(period).unwrap_or(Timestamp::MAX));
     }
 
-    /// Gives it more.
-    fn ease(&mut self, now: Timestamp, why: &str) {
+    /// Gives it less.
+    fn reduce(&mut self, halvings: u8, now: Timestamp) {
         let judgement = &mut self.judgement;
-        judgement.halvings = judgement.halvings.saturating_sub(EASED);
-        judgement.stepped = now;
         if judgement.halvings == 0 {
-            (judgement.probation, judgement.cleared) = (false, Some(now));
-            judgement.change = Some(Change::new(now, ACTOR, why));
+            let lately = |cleared: Timestamp| now.duration_since(cleared) < cleared.duration_since(judgement.since);
+            judgement.relapsed = judgement.cleared.is_some_and(lately);
+            if !judgement.relapsed {
+                judgement.since = now;
+            }
+        }
+        judgement.makes_up_until = None;
+        (judgement.halvings, judgement.tried) = (halvings, now);
+        let left = 1 << halvings;
+        judgement.change = Some(Change::new(now, ACTOR, format!("gets 1/{left} of its share: {}", judgement.why)));
+    }
+
+    /// Tries whether it is well again: what it does counts from here.
+    fn try_again(&mut self, now: Timestamp) {
+        let judgement = &mut self.judgement;
+        (judgement.halvings, judgement.rests_until, judgement.tried) = (TRIAL, None, now);
+    }
+
+    /// Gives it all of its share.
+    fn clear(&mut self, why: &str, now: Timestamp) {
+        let judgement = &mut self.judgement;
+        (judgement.halvings, judgement.probation, judgement.rests_until) = (0, false, None);
+        judgement.cleared = Some(now);
+        judgement.change = Some(Change::new(now, ACTOR, why));
+    }
+
+    /// Gives it more than that, for as long as it was ill. Who was just before has shown that this is too much.
+    fn make_up(&mut self, now: Timestamp) {
+        let judgement = &mut self.judgement;
+        if !judgement.relapsed {
+            let ill = now.duration_since(judgement.since);
+            judgement.makes_up_until = Some(now.checked_add(ill).unwrap_or(Timestamp::MAX));
         }
     }
 
-    fn eject(&mut self, why: &str, eject_for: Duration, now: Timestamp) {
+    fn eject(&mut self, eject_for: Duration, now: Timestamp) {
         let judgement = &mut self.judgement;
+        judgement.makes_up_until = None;
         judgement.severity = judgement.severity(eject_for, now);
         let period = Judgement::doubled(eject_for, judgement.severity);
         judgement.severity += 1;
         judgement.ejections += 1;
         judgement.until = Some(now.checked_add(period).unwrap_or(Timestamp::MAX));
-        let period = humantime::format_duration(period.unsigned_abs());
-        self.passive = Held::new(Passive::Ejected, Change::new(now, ACTOR, format!("ejected for {period}: {why}")));
+        let cause = format!("ejected for {}: {}", humantime::format_duration(period.unsigned_abs()), judgement.why);
+        self.passive = Held::new(Passive::Ejected, Change::new(now, ACTOR, cause));
     }
 
     /// Has it return with next to nothing.
@@ -207,8 +240,9 @@ impl Backend {
         let judgement = &mut self.judgement;
         judgement.until = None;
         judgement.change = Some(change);
-        (judgement.returned, judgement.since, judgement.stepped) = (Some(now), now, now);
-        (judgement.halvings, judgement.probation) = (MOST_HALVINGS, true);
+        (judgement.returned, judgement.since, judgement.tried) = (Some(now), now, now);
+        (judgement.halvings, judgement.probation, judgement.relapsed) = (REST, true, true);
+        judgement.rests_until = None;
     }
 }
 
@@ -218,13 +252,13 @@ impl Service {
         let stand_by = self.primary_serves();
         let seat = |backend: &'_ Backend| {
             let judgement = &backend.judgement;
-            (judgement.halvings > 0).then_some(judgement.stepped)
+            (judgement.halvings > 0).then_some((judgement.tried, judgement.ill))
         };
         let seats = self.backends.iter().map(|backend| Seat {
             name: &backend.name,
             serves: backend.is_fit() && !(backend.backup && stand_by),
             troubled: backend.judgement.complaint.is_some() || backend.judgement.halvings > 0,
-            since: seat(backend),
+            reduced: seat(backend),
             cleared: backend.judgement.cleared,
         });
         seats.collect()
@@ -256,44 +290,47 @@ impl Service {
         let settings = &self.spec.passive;
         let (window, eject_for) = (settings.window, settings.eject_for);
         let backend = &mut self.backends[index];
+        backend.judgement.makes_up_until.take_if(|until| *until <= now);
         if !backend.is_fit() {
             return;
         }
-        let judgement = &backend.judgement;
-        let lasts = |since: Timestamp, span: Duration| now.duration_since(since).unsigned_abs() >= span;
         if !others {
-            if judgement.halvings > 0 {
+            if backend.judgement.halvings > 0 {
                 backend.pardon(now, ACTOR, "no other is in rotation");
             }
             return;
         }
-        let pause = if judgement.halvings < QUICK_HALVINGS { STEP } else { LATE_STEP };
-        match (&opinion.conduct, &opinion.failing) {
-            _ if judgement.halvings == 0 => {
-                let Some(found) = &opinion.failing else { return };
-                if opinion.altogether && may_eject {
-                    backend.eject(&found.to_string(), eject_for, now);
-                } else {
-                    let times = if found.is_beyond() { QUICK_HALVINGS } else { 1 };
-                    backend.halve(times, &found.to_string(), now);
-                }
+        let judgement = &mut backend.judgement;
+        if judgement.halvings == 0 {
+            let Some(found) = &opinion.failing else { return };
+            (judgement.ill, judgement.why) = (found.share(), found.to_string());
+            match found.is_beyond() {
+                beyond if may_eject && (opinion.altogether || alone && beyond) => backend.eject(eject_for, now),
+                true => backend.rest(now),
+                false => backend.reduce(DOUBT, now),
             }
-            (Conduct::Bad(found), _) => {
-                let enough = judgement.halvings == MOST_HALVINGS && (alone || lasts(judgement.since, window));
-                if may_eject && (opinion.altogether || judgement.probation || enough) {
-                    backend.eject(&found.to_string(), eject_for, now);
-                } else if judgement.halvings < MOST_HALVINGS && lasts(judgement.stepped, window / pause) {
-                    backend.halve(1, &found.to_string(), now);
-                }
+            return;
+        }
+        if let Conduct::Bad(found) = &opinion.conduct {
+            judgement.why = found.to_string();
+        }
+        let lasts = |since: Timestamp| now.duration_since(since).unsigned_abs() >= window;
+        let given_up = may_eject && lasts(judgement.since);
+        let lost = may_eject && (opinion.altogether || judgement.probation);
+        match &opinion.conduct {
+            Conduct::Good => {
+                backend.clear("as well as the others again", now);
+                backend.make_up(now);
             }
-            (Conduct::Good, _) if lasts(judgement.stepped, window / STEP) => {
-                backend.ease(now, "as well as the others again");
-            }
-            (Conduct::Good, _) => {}
-            (Conduct::Unclear, _) if lasts(judgement.stepped, window) => {
-                backend.ease(now, "nothing bad was seen for a while");
-            }
-            (Conduct::Unclear, _) => {}
+            Conduct::Bad(_) if lost || given_up => backend.eject(eject_for, now),
+            Conduct::Unclear if opinion.stumbles && opinion.altogether && may_eject => backend.eject(eject_for, now),
+            _ if judgement.rests_until.is_some_and(|until| now < until) => {}
+            _ if judgement.rests_until.is_some() => backend.try_again(now),
+            Conduct::Bad(_) => backend.rest(now),
+            Conduct::Unclear if opinion.stumbles && given_up => backend.eject(eject_for, now),
+            Conduct::Unclear if opinion.stumbles => backend.rest(now),
+            Conduct::Unclear if lasts(judgement.tried) => backend.clear("nothing bad was seen for a while", now),
+            Conduct::Unclear => judgement.halvings = (judgement.halvings - 1).max(DOUBT),
         }
     }
 
@@ -313,14 +350,22 @@ impl Service {
 
     /// Whether an ejection is over, by time or because its backend is needed.
     pub(super) fn ends_an_ejection(&self, now: Timestamp) -> bool {
-        let over = |backend: &Backend| backend.judgement.until.is_some_and(|until| until <= now);
-        self.backends.iter().any(over) || self.needed_again().is_some()
+        self.backends.iter().any(|backend| self.may_return(backend, now)) || self.needed_again().is_some()
     }
 
-    /// Ends ejections whose time is up.
+    /// Ends ejections whose time is up, or would be but for others that do no better.
     pub(super) fn end_ejections(&mut self, now: Timestamp) {
-        let over = |backend: &&mut Backend| backend.judgement.until.is_some_and(|until| until <= now);
-        self.backends.iter_mut().filter(over).for_each(|backend| backend.put_on_probation(now));
+        let over: Vec<bool> = self.backends.iter().map(|backend| self.may_return(backend, now)).collect();
+        let over = self.backends.iter_mut().zip(over).filter(|(_, over)| *over);
+        over.for_each(|(backend, _)| backend.put_on_probation(now));
+    }
+
+    /// Whether an ejected backend's time is up; where all others fail their clients as well, that is after a while.
+    fn may_return(&self, backend: &Backend, now: Timestamp) -> bool {
+        let Some(until) = backend.judgement.until else { return false };
+        let rested = now.duration_since(backend.passive.change.at).unsigned_abs() >= self.spec.passive.window;
+        let mut others = self.backends.iter().filter(|other| other.is_fit());
+        until <= now || rested && backend.is_merely_ejected() && others.all(|other| other.failing().is_some())
     }
 
     /// Has those serve who are ejected and needed.
@@ -374,8 +419,8 @@ impl Model {
         if clean && opinions.iter().all(quiet) {
             return (false, Vec::new());
         }
-        let shares = |service: &Service| -> Vec<(u8, bool)> {
-            let share = |backend: &Backend| (backend.judgement.halvings, backend.is_fit());
+        let shares = |service: &Service| -> Vec<(f64, bool)> {
+            let share = |backend: &Backend| (backend.judgement.share(), backend.is_fit());
             service.backends.iter().map(share).collect()
         };
         let before = shares(service);
@@ -390,5 +435,7 @@ impl Model {
     }
 }
 
+#[cfg(test)]
+mod replay;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,5 @@
 //! Which share of new flows each backend gets by now: its weight, less what its agent takes off, and growing while it
-//! starts slowly or its traffic is bad.
+//! starts slowly or its traffic is bad; for a while more than that, where it makes up for others.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -25,9 +25,10 @@ impl Service {
     /// The backends as the packet path has them. Only the ratio of their weights counts: when one takes less than its
     /// weight, all are multiplied so that less can be said.
     fn shares(&self, now: Timestamp) -> Vec<BackendPlan> {
-        let whole = self.backends.iter().all(|backend| self.share(backend, now) >= 1.0);
+        let whole = self.backends.iter().all(|backend| self.share(backend, now) == 1.0);
+        let highest = self.backends.iter().map(|backend| self.share(backend, now)).fold(1.0, f64::max);
         let most = self.backends.iter().map(|backend| backend.weight.value).max().unwrap_or(1).max(1);
-        let parts = if whole { 1 } else { PARTS.min(MAX_WEIGHT / most).max(1) };
+        let parts = if whole { 1 } else { PARTS.min((f64::from(MAX_WEIGHT / most) / highest) as u16).max(1) };
         let (stand_by, open, last_resort) = (self.primary_serves(), self.fails_open(), self.is_last_resort());
         let plan = |backend: &Backend| {
             let stands_by = backend.is_fit() && backend.backup && stand_by;
@@ -86,7 +87,7 @@ fn part(weight: u16, parts: u16, share: f64) -> u16 {
     let whole = f64::from(weight) * f64::from(parts);
     let least = f64::from(weight.min(1));
     // Between two whole numbers of 16 bits.
-    (whole * share).round().clamp(least, whole.max(least)) as u16
+    (whole * share).round().clamp(least, f64::from(MAX_WEIGHT)) as u16
 }
 
 #[cfg(test)]
@@ -94,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_is_never_more_than_the_weight_and_never_nothing() {
+    fn a_share_is_never_more_than_a_weight_may_be_and_never_nothing() {
         for (weight, parts, share, expected) in [
             (1, 1, 1.0, 1),
             (3, 100, 0.5, 150),
@@ -102,6 +103,8 @@ mod tests {
             (1, 100, 0.001, 1),
             (0, 100, 1.0, 0),
             (2, 100, 1.0, 200),
+            (1, 100, 1.5, 150),
+            (256, 1, 1.5, 256),
         ] {
             assert_eq!(part(weight, parts, share), expected, "{weight} x {parts} x {share}");
         }

@@ -17,6 +17,7 @@ const BAD: fn() -> Opinion = || Opinion {
     failing: Some(Finding::example()),
     altogether: false,
     conduct: Conduct::Bad(Finding::example()),
+    stumbles: true,
 };
 const LOST: fn() -> Opinion = || Opinion { altogether: true, ..BAD() };
 const GOOD: fn() -> Opinion = || Opinion { conduct: Conduct::Good, ..Opinion::default() };
@@ -41,14 +42,13 @@ fn who_fails_gets_less_and_less_and_then_nothing() {
     let mut model = serving(&[1, 1]);
     let events = judge(&mut model, &[BAD(), GOOD()], 100);
     assert_eq!(events, ["a passive ok->reduced (traffic)"]);
-    assert_eq!((share(&model, "a"), share(&model, "b")), (0.125, 1.0));
-    for second in 101..107 {
+    assert_eq!((share(&model, "a"), share(&model, "b")), (1.0 / 32.0, 1.0));
+    // It is tried again and again, and rests.
+    for second in 101..110 {
         assert_eq!(judge(&mut model, &[BAD(), GOOD()], second), [""; 0]);
+        let expected = if second % 2 == 1 { 1.0 / 8.0 } else { 1.0 / 32.0 };
+        assert_eq!(share(&model, "a"), expected, "{second}");
     }
-    assert_eq!(share(&model, "a"), 1.0 / 32.0);
-    // Little harm is done; whether it gets well with so little takes a while to see.
-    judge(&mut model, &[BAD(), GOOD()], 109);
-    assert!(!ejected(&model, "a"));
     let events = judge(&mut model, &[BAD(), GOOD()], 110);
     let expected =
         ["a passive reduced->ejected (traffic)", "a rotation in->out (traffic)", "web verdict ok->degraded (traffic)"];
@@ -60,17 +60,57 @@ fn who_fails_gets_less_and_less_and_then_nothing() {
 }
 
 #[test]
-fn who_is_well_again_has_its_share_back_step_by_step() {
+fn who_is_well_again_has_its_share_back_at_once_and_makes_up_for_a_while() {
     let mut model = serving(&[1, 1]);
     (100..104).for_each(|second| drop(judge(&mut model, &[BAD(), GOOD()], second)));
-    assert_eq!(share(&model, "a"), 1.0 / 16.0);
-    assert_eq!(judge(&mut model, &[GOOD(), GOOD()], 104), [""; 0]);
-    assert_eq!(share(&model, "a"), 0.5);
-    // Nothing is known of who gets nothing: it gets more after a while.
-    judge(&mut model, &[UNCLEAR(), GOOD()], 113);
-    assert_eq!(share(&model, "a"), 0.5);
-    assert_eq!(judge(&mut model, &[UNCLEAR(), GOOD()], 114), ["a passive reduced->ok (traffic)"]);
+    assert_eq!(judge(&mut model, &[GOOD(), GOOD()], 104), ["a passive reduced->ok (traffic)"]);
+    assert_eq!((share(&model, "a"), share(&model, "b")), (1.5, 1.0));
+    judge(&mut model, &[UNCLEAR(), GOOD()], 107);
+    assert_eq!((share(&model, "a"), backend(&model, "a").judgement.is_clean()), (1.5, false));
+    judge(&mut model, &[UNCLEAR(), GOOD()], 108);
     assert_eq!((share(&model, "a"), backend(&model, "a").judgement.is_clean()), (1.0, true));
+}
+
+#[test]
+fn who_is_ill_again_soon_has_no_more_than_its_share_the_next_time() {
+    let mut model = serving(&[1, 1]);
+    (100..104).for_each(|second| drop(judge(&mut model, &[BAD(), GOOD()], second)));
+    judge(&mut model, &[GOOD(), GOOD()], 104);
+    judge(&mut model, &[BAD(), GOOD()], 107);
+    assert_eq!(share(&model, "a"), 1.0 / 32.0);
+    judge(&mut model, &[GOOD(), GOOD()], 108);
+    assert_eq!(share(&model, "a"), 1.0);
+}
+
+#[test]
+fn who_is_tried_gets_more_and_more_until_something_fails() {
+    let mut model = serving(&[1, 1]);
+    let stumble = || Opinion { stumbles: true, ..UNCLEAR() };
+    judge(&mut model, &[BAD(), GOOD()], 100);
+    let mut shares = |opinions: [Opinion; 6]| -> Vec<f64> {
+        let judge = |(second, opinion)| {
+            judge(&mut model, &[opinion, GOOD()], second);
+            1.0 / share(&model, "a")
+        };
+        (101..).zip(opinions).map(judge).collect()
+    };
+    let seen = shares([UNCLEAR(), UNCLEAR(), UNCLEAR(), UNCLEAR(), stumble(), stumble()]);
+    assert_eq!(seen, [8.0, 4.0, 2.0, 2.0, 32.0, 8.0]);
+    assert!(standing(&model, "a").0);
+    // Ten seconds of that are enough.
+    judge(&mut model, &[stumble(), GOOD()], 110);
+    assert!(ejected(&model, "a"));
+}
+
+#[test]
+fn who_is_ejected_is_tried_again_when_the_others_do_no_better() {
+    let mut model = serving(&[1, 1]);
+    judge(&mut model, &[LOST(), GOOD()], 100);
+    judge(&mut model, &[UNCLEAR(), BAD()], 105);
+    model.tick(at(109));
+    assert!(ejected(&model, "a"));
+    model.tick(at(110));
+    assert_eq!((ejected(&model, "a"), share(&model, "a")), (false, 1.0 / 32.0));
 }
 
 #[test]
@@ -111,14 +151,15 @@ fn who_returns_is_on_probation() {
         ["a passive ejected->reduced (traffic)", "a rotation out->in (traffic)", "web verdict degraded->ok (traffic)"];
     assert_eq!((events, share(&model, "a")), (expected.map(str::to_owned).to_vec(), 1.0 / 32.0));
     assert!(standing(&model, "a").2.starts_with("returned on probation; it had been ejected for 30s: 50 %"));
-    judge(&mut model, &[GOOD(), GOOD()], 131);
+    judge(&mut model, &[UNCLEAR(), GOOD()], 131);
+    assert_eq!(share(&model, "a"), 1.0 / 16.0);
     judge(&mut model, &[BAD(), GOOD()], 132);
     assert!(ejected(&model, "a"), "at once, for a minute");
     model.tick(at(193));
-    (194..199).for_each(|second| drop(judge(&mut model, &[GOOD(), GOOD()], second)));
+    judge(&mut model, &[GOOD(), GOOD()], 194);
     assert!(backend(&model, "a").judgement.is_clean());
     judge(&mut model, &[BAD(), GOOD()], 200);
-    assert_eq!((ejected(&model, "a"), share(&model, "a")), (false, 0.125), "it has shown that it was well");
+    assert_eq!((ejected(&model, "a"), share(&model, "a")), (false, 1.0 / 32.0), "it has shown that it was well");
 }
 
 #[test]
@@ -200,7 +241,7 @@ fn a_detached_server_is_called_back_first_and_takes_what_the_other_is_relieved_o
     let expected =
         ["a passive ok->reduced (traffic)", "b admin disabled->enabled (recall)", "b rotation out->in (recall)"];
     assert_eq!(events[..3], expected, "{events:?}");
-    assert_eq!((share(&model, "a"), standing(&model, "b").0), (0.125, true));
+    assert_eq!((share(&model, "a"), standing(&model, "b").0), (1.0 / 32.0, true));
     assert!(standing(&model, "b").2.starts_with("called back: a is under pressure: 50 % of 20 responses"));
 }
 
@@ -272,7 +313,7 @@ proptest! {
                 let judgement = &backend.judgement;
                 prop_assert_eq!(judgement.until.is_some(), backend.passive.value == Passive::Ejected);
                 prop_assert!(judgement.until.is_none_or(|until| until > at(now) && until <= at(now + 16 * 30)));
-                prop_assert!(judgement.halvings <= MOST_HALVINGS);
+                prop_assert!(judgement.halvings <= REST);
                 prop_assert!(condemned[&index] || judgement.is_clean(), "no evidence");
             }
         }

@@ -1,0 +1,196 @@
+//! A server of the site that the outage is about: it keeps in memory what its visitors have viewed, and fails in one way or
+//! another when there is no more.
+
+use std::collections::{HashMap, VecDeque};
+
+use fastrand::Rng;
+
+use super::Millis;
+
+/// Requests that a server works on at a time, and connections that wait for it.
+const WORKERS: usize = 32;
+const BACKLOG: usize = 128;
+/// How long a request waits for memory where it does.
+const PATIENCE: Millis = 10_000;
+/// The part of its memory that a leak takes.
+const LEAK: f64 = 0.22;
+const LEAK_STEPS: i64 = 8;
+
+/// What a server does that is in trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Who needs memory that there is not gets a 500.
+    OutOfMemory,
+    /// The same, and some of it leaks now and then.
+    Bursts,
+    /// Half of the answers are 500 once it has run out of memory, until it has plenty.
+    Half,
+    /// The same, each of them by chance.
+    HalfByChance,
+    /// Who needs memory waits for it.
+    Slow,
+    /// So many percent of the answers of the first server are 500, whatever its memory, from a third of the day on.
+    Share(u8),
+    /// The first server fails altogether and is well, by turns, as long as a tenth of the day each.
+    Flapping,
+}
+
+/// A request that is with a server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Request {
+    pub(super) visitor: u64,
+    pub(super) since: Millis,
+}
+
+/// What becomes of a request at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Page,
+    Error,
+    /// It waits.
+    Later,
+    /// It is not even accepted.
+    Unheard,
+}
+
+/// One server.
+#[derive(Debug)]
+pub(super) struct Server {
+    failure: Failure,
+    first: bool,
+    day: Millis,
+    /// Between two leaks, and the first.
+    leaks: (Millis, Millis),
+    /// In pages: what there is, what sessions hold.
+    room: usize,
+    held: usize,
+    idle: Millis,
+    /// Pages of each visitor, and when the last was viewed.
+    sessions: HashMap<u64, (usize, Millis)>,
+    /// When to see whether a visitor has gone.
+    ends: VecDeque<(Millis, u64)>,
+    broken: bool,
+    answered: u64,
+    waiting: VecDeque<Request>,
+}
+
+impl Server {
+    /// Number `index` of `servers`, with room for so many pages, which it forgets `idle` after the last.
+    pub(super) fn new(
+        failure: Failure,
+        (index, servers): (usize, usize),
+        room: usize,
+        idle: Millis,
+        day: Millis,
+    ) -> Self {
+        let every = day / 4;
+        Self {
+            failure,
+            first: index == 0,
+            day,
+            leaks: (every, every * index as Millis / servers as Millis),
+            room,
+            held: 0,
+            idle,
+            sessions: HashMap::new(),
+            ends: VecDeque::new(),
+            broken: false,
+            answered: 0,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// A visitor asks for a page.
+    pub(super) fn ask(&mut self, request: Request, rng: &mut Rng) -> Answer {
+        let (visitor, now) = (request.visitor, request.since);
+        self.forget_the_gone(now);
+        self.answered += 1;
+        let answer = |fine: bool| if fine { Answer::Page } else { Answer::Error };
+        match self.failure {
+            Failure::OutOfMemory | Failure::Bursts => answer(self.remember(visitor, now)),
+            Failure::Half | Failure::HalfByChance => {
+                self.broken &= self.held * 2 > self.room;
+                let other = if self.failure == Failure::Half { self.answered.is_multiple_of(2) } else { rng.bool() };
+                if self.broken && other {
+                    return Answer::Error;
+                }
+                self.broken |= !self.remember(visitor, now);
+                Answer::Page
+            }
+            Failure::Slow => {
+                if self.waiting.len() >= WORKERS + BACKLOG {
+                    return Answer::Unheard;
+                }
+                if self.waiting.is_empty() && self.remember(visitor, now) {
+                    return Answer::Page;
+                }
+                self.waiting.push_back(request);
+                Answer::Later
+            }
+            Failure::Share(percent) => answer(!self.first || now < self.day / 3 || rng.u8(..100) >= percent),
+            Failure::Flapping => answer(!self.first || (now * 10 / self.day) % 2 == 0),
+        }
+    }
+
+    /// Those that have waited and are answered by now, well or not.
+    pub(super) fn work(&mut self, now: Millis) -> Vec<(Request, bool)> {
+        self.forget_the_gone(now);
+        let mut done = Vec::new();
+        let mut rest = VecDeque::new();
+        let mut busy = 0;
+        while let Some(request) = self.waiting.pop_front() {
+            let works = busy < WORKERS;
+            if works && self.remember(request.visitor, now) {
+                done.push((request, true));
+            } else if works && now - request.since > PATIENCE {
+                done.push((request, false));
+            } else {
+                busy += 1;
+                rest.push_back(request);
+            }
+        }
+        self.waiting = rest;
+        done
+    }
+
+    /// What a check gets.
+    pub(super) fn check(&mut self, visitor: u64, now: Millis, rng: &mut Rng) -> bool {
+        if self.failure == Failure::Slow {
+            return self.waiting.len() < WORKERS && self.remember(visitor, now);
+        }
+        self.ask(Request { visitor, since: now }, rng) == Answer::Page
+    }
+
+    fn remember(&mut self, visitor: u64, now: Millis) -> bool {
+        if self.held + self.leaked(now) >= self.room {
+            return false;
+        }
+        self.held += 1;
+        let session = self.sessions.entry(visitor).or_default();
+        *session = (session.0 + 1, now);
+        self.ends.push_back((now + self.idle, visitor));
+        true
+    }
+
+    fn forget_the_gone(&mut self, now: Millis) {
+        while let Some((_, visitor)) = self.ends.pop_front_if(|(end, _)| *end <= now) {
+            if let Some((pages, seen)) = self.sessions.get(&visitor).copied()
+                && seen + self.idle <= now
+            {
+                self.held -= pages;
+                self.sessions.remove(&visitor);
+            }
+        }
+    }
+
+    /// Pages that have leaked: more and more in a sixteenth of the time between two leaks, and none in its second half.
+    fn leaked(&self, now: Millis) -> usize {
+        let (every, first) = self.leaks;
+        if self.failure != Failure::Bursts || now < first {
+            return 0;
+        }
+        let into = (now - first) % every;
+        let steps = if into >= every / 2 { 0 } else { (into * 16 * LEAK_STEPS / every + 1).min(LEAK_STEPS) };
+        (self.room as f64 * LEAK * steps as f64 / LEAK_STEPS as f64) as usize
+    }
+}
