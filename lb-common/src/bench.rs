@@ -17,12 +17,12 @@ pub struct Template {
     pub turn_mask: u64,
     /// Packets sent so far.
     pub sent: u64,
-    /// Packets to be sent.
-    pub packets: u64,
-    /// When the first was sent, in nanoseconds.
-    pub first_ns: u64,
-    /// When the last was sent.
-    pub last_ns: u64,
+    /// Packets that are timed together, less one; their number is a power of two.
+    pub slice_mask: u64,
+    /// When the first of them was sent, in nanoseconds.
+    pub began_ns: u64,
+    /// The least time that so many have taken.
+    pub least_ns: u64,
     /// Where a flow's four bytes of address go: the high half of its key.
     pub address_at: u32,
     /// Where a flow's port goes: the low 16 bits of its key, in wire order.

@@ -56,11 +56,13 @@ pub fn restore(ctx: XdpContext) -> u32 {
     }
     let turn = template.sent;
     template.sent = turn + 1;
-    if turn == 0 {
-        template.first_ns = now_ns();
-    }
-    if template.sent == template.packets {
-        template.last_ns = now_ns();
+    if turn & template.slice_mask == 0 {
+        let now = now_ns();
+        let took = now - template.began_ns;
+        if turn != 0 && took < template.least_ns {
+            template.least_ns = took;
+        }
+        template.began_ns = now;
     }
     let Some(key) = KEYS.get((turn & template.turn_mask) as u32) else { return xdp_action::XDP_ABORTED };
     let (address, port) = ((key >> 32) as u32, *key as u16);

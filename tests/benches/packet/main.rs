@@ -42,12 +42,13 @@ fn main() -> Result<()> {
     let mut cases = cases::all();
     cases.retain(|case| case.is_wanted(arguments.only.as_deref(), arguments.quick));
     let extent = if arguments.quick { Extent::QUICK } else { Extent::FULL };
+    let machine = lab::machine()?;
     pin_to_last_cpu()?;
     let lab = Lab::new(&Layout::default())?;
     let results = lab.front().enter(|| harness::measure(&lab, cases, extent))?;
     let wants_scale = arguments.only.as_deref().is_none_or(|only| "scale: ".contains(only)) && !arguments.quick;
     let scale = if wants_scale { lab.front().enter(|| scale::measure(&lab, extent.rounds))? } else { Vec::new() };
-    let report = report::Report::new(lab::machine()?, &results, &scale);
+    let report = report::Report::new(machine, &results, &scale);
     print!("{report}");
     if let Some(file) = &arguments.report {
         std::fs::write(file, report.json()).with_context(|| format!("cannot write {}", file.display()))?;
