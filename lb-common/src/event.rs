@@ -142,8 +142,8 @@ pub fn advance<T: Tables>(tables: &T, event: &Event) -> bool {
     if is_nat(service) && !nat::keep(tables, event, service, backend, flow, now) {
         return false;
     }
-    let next = flow.after_client(Flags(event.flags), now);
-    if tables.compare_exchange(&slot.word, flow.0, next.0) == flow.0 {
+    let after = |flow: FlowWord| flow.after_client(Flags(event.flags), now);
+    if let Some(flow) = flow::step(tables, &slot.word, flow, after) {
         let may_abort = matches!(flow.state(), State::Answered | State::Established | State::BackendClosed);
         if may_abort
             && Flags(event.flags).rst()
@@ -151,7 +151,7 @@ pub fn advance<T: Tables>(tables: &T, event: &Event) -> bool {
         {
             tables.count(&counters.aborted, 1);
         }
-        if closes(service, flow, next) {
+        if closes(service, flow, after(flow)) {
             closed(tables, service, flow.backend());
         }
     }
@@ -165,13 +165,13 @@ pub fn answer<T: Tables>(tables: &T, slot: u32, family: u8, flags: Flags) -> boo
     let Some(slot) = tables.nat_slot(slot) else { return false };
     let now = Ticks::from_ns(tables.now_ns());
     let word = FlowWord(tables.load(&slot.word));
-    let next = word.after_backend(flags, now);
-    if next.state() == word.state() {
-        tables.compare_exchange(&slot.word, word.0, next.0);
+    let after = |word: FlowWord| word.after_backend(flags, now);
+    if after(word).state() == word.state() {
+        tables.compare_exchange(&slot.word, word.0, after(word).0);
         return true;
     }
-    if tables.compare_exchange(&slot.word, word.0, next.0) == word.0 {
-        see(tables, slot, word, next, flags);
+    if let Some(word) = flow::step(tables, &slot.word, word, after) {
+        see(tables, slot, word, after(word), flags);
     }
     let (address, port, service) = nat::client(tables, slot);
     let key = flow::Key::new(tables.config(), family, address, port, service);
@@ -180,10 +180,9 @@ pub fn answer<T: Tables>(tables: &T, slot: u32, family: u8, flags: Flags) -> boo
     if (flow.backend(), flow.port()) != (word.backend(), word.port()) {
         return !opening;
     }
-    let next = flow.after_backend(flags, now);
-    if tables.compare_exchange(&slot.word, flow.0, next.0) == flow.0
+    if let Some(flow) = flow::step(tables, &slot.word, flow, after)
         && let Some(service) = tables.service(service)
-        && closes(service, flow, next)
+        && closes(service, flow, after(flow))
     {
         closed(tables, service, flow.backend());
     }

@@ -280,6 +280,29 @@ impl FlowWord {
     }
 }
 
+/// Takes a flow's word a step on, though another CPU may do that at the same time: both ends of a connection may close it at once. What
+/// the word was before; none where it has become another flow's, or changes without an end.
+#[inline(always)]
+pub(crate) fn step<T: Tables>(
+    tables: &T,
+    word: &AtomicU64,
+    mut before: FlowWord,
+    after: impl Fn(FlowWord) -> FlowWord,
+) -> Option<FlowWord> {
+    const ROUNDS: u32 = 3;
+    for _ in 0..ROUNDS {
+        let found = FlowWord(tables.compare_exchange(word, before.0, after(before).0));
+        if found == before {
+            return Some(before);
+        }
+        if (found.backend(), found.port()) != (before.backend(), before.port()) {
+            return None;
+        }
+        before = found;
+    }
+    None
+}
+
 /// Whether what is [`missed`](FlowWord::missed) so much may go at all.
 #[inline(always)]
 pub const fn may_go(missed: u32) -> bool {

@@ -369,7 +369,7 @@ pub fn keep<T: Tables>(
     if word.state() == State::BackendClosed && Flags(client.flags).fin() {
         tables.store(&slot.left, client.mark);
     }
-    tables.compare_exchange(&slot.word, word.0, word.after_client(Flags(client.flags), now).0);
+    flow::step(tables, &slot.word, word, |word| word.after_client(Flags(client.flags), now));
     true
 }
 
