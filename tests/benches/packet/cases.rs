@@ -31,8 +31,12 @@ pub(crate) enum What {
 
 impl Case {
     pub(crate) fn is_wanted(&self, only: Option<&str>, quick: bool) -> bool {
-        let named = only.is_none_or(|only| format!("{}: {}", self.group, self.name).contains(only));
+        let named = only.is_none_or(|only| self.is_named(only));
         matches!(self.what, What::Floor(_)) || named && !(quick && self.slow)
+    }
+
+    pub(crate) fn is_named(&self, part: &str) -> bool {
+        format!("{}: {}", self.group, self.name).contains(part)
     }
 
     /// What it is compared with: the least that a program has to do that does the like.

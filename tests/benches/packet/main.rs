@@ -13,7 +13,7 @@ mod traffic;
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use lab::{Lab, Layout};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -41,12 +41,19 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let mut cases = cases::all();
     cases.retain(|case| case.is_wanted(arguments.only.as_deref(), arguments.quick));
+    let wants_scale = arguments.only.as_deref().is_none_or(|only| "scale: ".contains(only)) && !arguments.quick;
+    if let Some(only) = &arguments.only
+        && !wants_scale
+        && !cases.iter().any(|case| case.is_named(only))
+    {
+        let quick = if arguments.quick { ", or it takes too long for --quick" } else { "" };
+        bail!("there is no case whose \"group: name\" contains {only:?}{quick}; without --only all are measured");
+    }
     let extent = if arguments.quick { Extent::QUICK } else { Extent::FULL };
     let machine = lab::machine()?;
     pin_to_last_cpu()?;
     let lab = Lab::new(&Layout::default())?;
     let results = lab.front().enter(|| harness::measure(&lab, cases, extent))?;
-    let wants_scale = arguments.only.as_deref().is_none_or(|only| "scale: ".contains(only)) && !arguments.quick;
     let scale = if wants_scale { lab.front().enter(|| scale::measure(&lab, extent.rounds))? } else { Vec::new() };
     let report = report::Report::new(machine, &results, &scale);
     print!("{report}");
