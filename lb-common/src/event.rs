@@ -142,7 +142,7 @@ pub fn advance<T: Tables>(tables: &T, event: &Event) -> bool {
     if is_nat(service) && !nat::keep(tables, event, service, backend, flow, now) {
         return false;
     }
-    let after = |flow: FlowWord| flow.after_client(Flags(event.flags), now);
+    let after = |flow| tables.after_client(flow, Flags(event.flags), now);
     if let Some(flow) = flow::step(tables, &slot.word, flow, after) {
         let may_abort = matches!(flow.state(), State::Answered | State::Established | State::BackendClosed);
         if may_abort
@@ -165,7 +165,7 @@ pub fn answer<T: Tables>(tables: &T, slot: u32, family: u8, flags: Flags) -> boo
     let Some(slot) = tables.nat_slot(slot) else { return false };
     let now = Ticks::from_ns(tables.now_ns());
     let word = FlowWord(tables.load(&slot.word));
-    let after = |word: FlowWord| word.after_backend(flags, now);
+    let after = |word| tables.after_backend(word, flags, now);
     if after(word).state() == word.state() {
         tables.compare_exchange(&slot.word, word.0, after(word).0);
         return true;

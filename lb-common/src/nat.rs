@@ -369,7 +369,7 @@ pub fn keep<T: Tables>(
     if word.state() == State::BackendClosed && Flags(client.flags).fin() {
         tables.store(&slot.left, client.mark);
     }
-    flow::step(tables, &slot.word, word, |word| word.after_client(Flags(client.flags), now));
+    flow::step(tables, &slot.word, word, |word| tables.after_client(word, Flags(client.flags), now));
     true
 }
 

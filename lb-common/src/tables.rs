@@ -86,6 +86,18 @@ pub trait Tables: Sized {
         event::choose(self, event)
     }
 
+    /// [`FlowWord::after_client`].
+    #[inline(always)]
+    fn after_client(&self, word: FlowWord, flags: Flags, now: Ticks) -> FlowWord {
+        word.after_client(flags, now)
+    }
+
+    /// [`FlowWord::after_backend`].
+    #[inline(always)]
+    fn after_backend(&self, word: FlowWord, flags: Flags, now: Ticks) -> FlowWord {
+        word.after_backend(flags, now)
+    }
+
     /// [`flow::missed`].
     #[inline(always)]
     fn flow_missed(&self, set: u32, way: u32, now: Ticks) -> u32 {

@@ -111,6 +111,18 @@ pub(crate) extern "C" fn flow_answer(slot: u32, family: u32, flags: u32) -> u64 
 
 #[unsafe(no_mangle)]
 #[inline(never)]
+pub(crate) extern "C" fn flow_after_client(word: u64, flags: u32, now: u32) -> u64 {
+    FlowWord(word).after_client(Flags(flags as u8), Ticks::of(now)).0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn flow_after_backend(word: u64, flags: u32, now: u32) -> u64 {
+    FlowWord(word).after_backend(Flags(flags as u8), Ticks::of(now)).0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
 pub(crate) extern "C" fn flow_missed(set: u32, way: u32, now: u32) -> u64 {
     flow::missed(&Maps, set, way, Ticks::of(now)).into()
 }

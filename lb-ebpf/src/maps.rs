@@ -246,6 +246,16 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn after_client(&self, word: FlowWord, flags: Flags, now: Ticks) -> FlowWord {
+        FlowWord(event::flow_after_client(word.0, flags.0.into(), now.number()))
+    }
+
+    #[inline(always)]
+    fn after_backend(&self, word: FlowWord, flags: Flags, now: Ticks) -> FlowWord {
+        FlowWord(event::flow_after_backend(word.0, flags.0.into(), now.number()))
+    }
+
+    #[inline(always)]
     fn flow_missed(&self, set: u32, way: u32, now: Ticks) -> u32 {
         event::flow_missed(set, way, now.number()) as u32
     }
