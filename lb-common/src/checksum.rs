@@ -32,9 +32,7 @@ impl Change {
     /// The checksum field after the change. Never 0xffff where a computation from scratch would give 0x0000.
     #[inline(always)]
     pub fn apply(self, check: [u8; 2]) -> [u8; 2] {
-        let sum = self.0 + u32::from(!u16::from_ne_bytes(check));
-        let sum = (sum & 0xffff) + (sum >> 16);
-        (!((sum + (sum >> 16)) as u16)).to_ne_bytes()
+        (!carry(self.0 + u32::from(!u16::from_ne_bytes(check)))).to_ne_bytes()
     }
 
     /// The same for UDP, where 0x0000 says that there is none, and a sum that comes out so is sent as 0xffff (RFC 768).
@@ -53,12 +51,17 @@ impl Change {
 /// Folds a sum of 32-bit words (fewer than 2^32 of them) to 16 bits, end-around carries included.
 #[inline(always)]
 pub fn fold(sum: u64) -> u16 {
-    let sum = gather((sum & 0xffff_ffff) + (sum >> 32));
+    carry(gather((sum & 0xffff_ffff) + (sum >> 32)))
+}
+
+/// Adds what is beyond 16 bits back in, as often as it takes.
+#[inline(always)]
+fn carry(sum: u32) -> u16 {
     let sum = (sum & 0xffff) + (sum >> 16);
     (sum + (sum >> 16)) as u16
 }
 
-/// Sums up the 16-bit words of a sum of less than 2^33: less than 2^18 then.
+/// Sums up the 16-bit words of a sum of less than 2^48: less than 2^18 then.
 #[inline(always)]
 fn gather(sum: u64) -> u32 {
     (sum & 0xffff) as u32 + (sum >> 16 & 0xffff) as u32 + (sum >> 32) as u32

@@ -99,9 +99,12 @@ impl Walk {
             2 => Fragment::First,
             _ => Fragment::Later,
         };
-        // As the verifier knows nothing of the word, it is told how large an offset can be.
-        let l4 = (word >> 16) as usize & (MAX_L4 * 2 - 1);
-        Some(Self { l4, protocol: (word >> 8) as u8, fragment, id: (word >> 32) as u32 })
+        Some(Self {
+            l4: (word >> 16) as usize & 0xffff,
+            protocol: (word >> 8) as u8,
+            fragment,
+            id: (word >> 32) as u32,
+        })
     }
 }
 

@@ -72,15 +72,14 @@ fn balance<I: Ip, P: Stages, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
 #[inline(always)]
 pub fn datagram<R: Road, I: Ip, P: Stages, T: Tables>(packet: &mut P, tables: &T, l4: usize, protocol: u8) -> Verdict {
     let Some((address, port)) = parse::destination::<I>(packet, l4) else { return Verdict::Pass };
-    // What else there is to know of it is read behind this: until then it would only have to be kept somewhere.
     let found = service::find(tables, address.words(), port, protocol, I::FAMILY);
-    let (datagram, verdict) = if let Some((slot, service)) = found {
-        let Some(datagram) = parse::datagram::<I>(packet, l4, protocol) else { return Verdict::Pass };
-        (datagram, from_client::<R, I, P, T>(packet, tables, &datagram, slot, service))
+    // What else there is to know of it is read behind this: until then it would only have to be kept somewhere.
+    let Some(datagram) = parse::datagram::<I>(packet, l4, protocol) else { return Verdict::Pass };
+    let verdict = if let Some((slot, service)) = found {
+        from_client::<R, I, P, T>(packet, tables, &datagram, slot, service)
     } else {
-        let Some(datagram) = parse::datagram::<I>(packet, l4, protocol) else { return Verdict::Pass };
         let Some(reply) = nat::find_reply(tables, &datagram) else { return Verdict::Pass };
-        (datagram, from_backend::<R, I, P, T>(packet, tables, &datagram, &reply))
+        from_backend::<R, I, P, T>(packet, tables, &datagram, &reply)
     };
     match verdict {
         Ok(verdict) => verdict,

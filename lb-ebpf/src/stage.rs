@@ -50,7 +50,8 @@ impl<const ROUGH: bool> Stages for XdpFrame<'_, ROUGH> {
     #[inline(always)]
     fn walk<I: Ip>(&self) -> Option<Walk> {
         let stage = if I::FAMILY == 4 { walk_v4 } else { walk_v6 };
-        Walk::from_word(stage(self.ctx.ctx))
+        // The verifier knows nothing of the word.
+        Walk::from_word(stage(self.ctx.ctx)).map(|walk| Walk { l4: walk.l4 & L4_MASK as usize, ..walk })
     }
 
     #[inline(always)]
