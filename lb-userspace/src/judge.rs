@@ -294,7 +294,7 @@ impl<'a> View<'a> {
         let found = kinds.filter_map(|kind| {
             let (seen, peers) = whole.of(kind);
             let least = self.bound(kind) / TROUBLE / 2.0;
-            let left = Proportion { bad: (seen.bad - seen.margin).max(0.0), ..seen };
+            let left = Proportion { bad: seen.beyond_margin(), ..seen };
             let peers = (peers.of >= COMPARABLE).then(|| peers.share());
             let found = Finding { kind, seen, peers, span: self.settings.window, excess: seen.share() / least };
             (left.share() > least).then_some(found)
@@ -325,7 +325,7 @@ impl<'a> View<'a> {
             let known = (peers.of >= COMPARABLE).then(|| peers.share());
             let well = (ALIKE * known.unwrap_or(0.0)).clamp(WELL, 0.45);
             let ill = ill.max(ALIKE * well).min(ALTOGETHER);
-            let bad = (seen.bad - seen.margin).max(0.0);
+            let bad = seen.beyond_margin();
             let evidence = |of: f64| bad * (ill / well).ln() + (of - bad) * ((1.0 - ill) / (1.0 - well)).ln();
             if evidence(seen.of) >= SURE.ln() {
                 return Conduct::Bad(Finding {

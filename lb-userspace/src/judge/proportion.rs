@@ -22,10 +22,15 @@ impl Proportion {
         if self.of > 0.0 { self.bad / self.of } else { 0.0 }
     }
 
+    /// The bad cases that are not within the margin.
+    pub(super) fn beyond_margin(self) -> f64 {
+        (self.bad - self.margin).max(0.0)
+    }
+
     /// What there is at least, so that a few cases condemn nobody.
     pub(super) fn at_least(self) -> f64 {
-        let bad = self.bad - self.margin;
-        if bad <= 0.0 { 0.0 } else { self.bounds(bad).0 }
+        let bad = self.beyond_margin();
+        if bad == 0.0 { 0.0 } else { self.bounds(bad).0 }
     }
 
     /// What there is at most: of nothing that may be all.

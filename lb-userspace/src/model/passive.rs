@@ -250,7 +250,7 @@ impl Service {
     /// What is to be known of the backends to judge them.
     pub(super) fn seats(&self) -> Vec<Seat<'_>> {
         let stand_by = self.primary_serves();
-        let seat = |backend: &'_ Backend| {
+        let reduced = |backend: &'_ Backend| {
             let judgement = &backend.judgement;
             (judgement.halvings > 0).then_some((judgement.tried, judgement.ill))
         };
@@ -258,7 +258,7 @@ impl Service {
             name: &backend.name,
             serves: backend.is_fit() && !(backend.backup && stand_by),
             troubled: backend.judgement.complaint.is_some() || backend.judgement.halvings > 0,
-            reduced: seat(backend),
+            reduced: reduced(backend),
             cleared: backend.judgement.cleared,
         });
         seats.collect()
@@ -286,7 +286,7 @@ impl Service {
 
     fn step(&mut self, index: usize, opinion: &Opinion, now: Timestamp) {
         let others = self.backends.iter().enumerate().any(|(other, backend)| other != index && backend.is_fit());
-        let (may_eject, alone) = (self.may_eject(index), self.in_rotation() < 2);
+        let (may_eject, alone) = (self.ejected() < self.most_ejected(), self.in_rotation() < 2);
         let settings = &self.spec.passive;
         let (window, eject_for) = (settings.window, settings.eject_for);
         let backend = &mut self.backends[index];
@@ -304,10 +304,11 @@ impl Service {
         if judgement.halvings == 0 {
             let Some(found) = &opinion.failing else { return };
             (judgement.ill, judgement.why) = (found.share(), found.to_string());
-            match found.is_beyond() {
-                beyond if may_eject && (opinion.altogether || alone && beyond) => backend.eject(eject_for, now),
-                true => backend.rest(now),
-                false => backend.reduce(DOUBT, now),
+            let beyond = found.is_beyond();
+            match () {
+                () if may_eject && (opinion.altogether || alone && beyond) => backend.eject(eject_for, now),
+                () if beyond => backend.rest(now),
+                () => backend.reduce(DOUBT, now),
             }
             return;
         }
@@ -341,11 +342,6 @@ impl Service {
 
     fn ejected(&self) -> usize {
         self.backends.iter().filter(|backend| backend.passive.value == Passive::Ejected).count()
-    }
-
-    fn may_eject(&self, index: usize) -> bool {
-        let others = self.backends.iter().enumerate().any(|(other, backend)| other != index && backend.is_fit());
-        others && self.ejected() < self.most_ejected()
     }
 
     /// Whether an ejection is over, by time or because its backend is needed.
