@@ -24,9 +24,10 @@ use std::{
 
 use anyhow::{Result, bail};
 
-pub use self::course::{Course, Moment, Scene};
-use self::{
-    balancer::Balancer, course::Recorder, day::Day, historical::Historical, servers::Servers, watched::Watched,
+use self::{balancer::Balancer, course::Recorder, historical::Historical, servers::Servers, watched::Watched};
+pub use self::{
+    course::{Course, Moment, Scene},
+    day::Day,
 };
 use crate::{
     Family, Lab,

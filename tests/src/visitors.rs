@@ -16,7 +16,7 @@ use anyhow::{Result, ensure};
 use crate::{http::Connection, node::Node};
 
 /// Pages that a visitor views.
-pub(crate) const VIEWS: u32 = 3;
+pub const VIEWS: u32 = 3;
 
 /// A visitor is a thread that does little.
 const STACK: usize = 128 << 10;

@@ -12,34 +12,39 @@ const IDLE: f64 = 0.08;
 
 /// A day of some length, with so many visitors on the site at a time at its peak.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Day {
+pub struct Day {
     length: Duration,
     clients: u32,
 }
 
 impl Day {
-    pub(super) fn new(length: Duration, clients: u32) -> Self {
+    /// Of a length, with so many visitors at the same time at the peak.
+    #[must_use]
+    pub fn new(length: Duration, clients: u32) -> Self {
         Self { length, clients }
     }
 
     /// Between two pages of a visitor.
-    pub(super) fn think(self) -> Duration {
+    #[must_use]
+    pub fn think(self) -> Duration {
         self.length.mul_f64(THINK)
     }
 
     /// Until a visitor who has left is forgotten.
-    pub(super) fn idle(self) -> Duration {
+    #[must_use]
+    pub fn idle(self) -> Duration {
         self.length.mul_f64(IDLE)
     }
 
     /// Pages that are kept for visitors at the peak, by all servers together: a page stays while its visitor views others, one
     /// more on average, and then for [`Day::idle`].
-    pub(super) fn pages_remembered_at_peak(self) -> f64 {
+    #[must_use]
+    pub fn pages_remembered_at_peak(self) -> f64 {
         f64::from(self.clients) * (IDLE + THINK) / THINK
     }
 
     /// When visitors come who view so many pages each.
-    pub(super) fn arrivals(self, views: u32) -> impl Iterator<Item = Duration> + Send + 'static {
+    pub fn arrivals(self, views: u32) -> impl Iterator<Item = Duration> + Send + 'static {
         let seconds = self.length.as_secs_f64();
         // A visitor asks for a page in every `THINK`.
         let at_peak = f64::from(self.clients) / (THINK * seconds) / f64::from(views);

@@ -1,16 +1,17 @@
 //! The outage in a simulation: days like those of `cargo xtask outage`, thousands of them, judged by the code that judges real
 //! ones. Time is counted in steps, what looks like chance comes from a seed, so a day can be played again.
 
-mod day;
 mod site;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use fastrand::Rng;
 use jiff::Timestamp;
+use lab::{Day, VIEWS};
 
 use self::site::{Answer, Failure, Request, Server};
 use crate::{
+    controller,
     dataplane::{BackendSight, Sight},
     judge::Judge,
     model::{
@@ -26,7 +27,7 @@ type Millis = i64;
 const PATIENCE: Millis = 2000;
 const STEP: Millis = 10;
 /// Between two looks at what was counted.
-const LOOK: Millis = 50;
+const LOOK: Millis = controller::LOOK.as_millis() as Millis;
 /// Each processor has its own turns.
 const PROCESSORS: usize = 2;
 
@@ -98,6 +99,19 @@ struct Stage {
     course: Course,
 }
 
+/// Who asks when, in order.
+fn requests(visits: Day) -> Vec<(Millis, u64)> {
+    let views =
+        |(visitor, at): (u64, Duration)| (0..VIEWS).map(move |view| (millis(at + visits.think() * view), visitor));
+    let mut requests: Vec<_> = (1..).zip(visits.arrivals(VIEWS)).flat_map(views).collect();
+    requests.sort_unstable();
+    requests
+}
+
+fn millis(time: Duration) -> Millis {
+    time.as_millis() as Millis
+}
+
 fn moment(now: Millis) -> Timestamp {
     Timestamp::from_millisecond(20_000 + now).unwrap()
 }
@@ -110,14 +124,19 @@ impl Replay {
     fn play(self) -> Course {
         Stage::new(self).play()
     }
+
+    fn visits(self) -> Day {
+        Day::new(Duration::from_millis(self.day.unsigned_abs()), self.clients)
+    }
 }
 
 impl Stage {
     fn new(replay: Replay) -> Self {
-        let Replay { servers, failure, clients, day, peak, seed, .. } = replay;
+        let Replay { servers, failure, day, peak, seed, .. } = replay;
+        let visits = replay.visits();
         let mut rng = Rng::with_seed(seed);
-        let room = (day::pages_at_peak(clients) / (peak * servers as f64)) as usize;
-        let server = |index| Server::new(failure, (index, servers), room, day::idle(day), day);
+        let room = (visits.pages_remembered_at_peak() / (peak * servers as f64)) as usize;
+        let server = |index| Server::new(failure, (index, servers), room, millis(visits.idle()), day);
         let model = serving_of(service(&vec![1; servers]));
         let checks = (0..servers).map(|_| rng.i64(0..2000)).collect();
         let mut stage = Self {
@@ -138,8 +157,8 @@ impl Stage {
     }
 
     fn play(mut self) -> Course {
-        let Replay { day, clients, detached_for, .. } = self.replay;
-        let mut requests: Vec<_> = day::requests(day, clients);
+        let Replay { day, detached_for, .. } = self.replay;
+        let mut requests = requests(self.replay.visits());
         requests.reverse();
         let mut again = VecDeque::new();
         let mut looks = self.rng.i64(0..LOOK);
@@ -245,9 +264,9 @@ impl Stage {
             let result = if passed { Ok("HTTP 200".to_owned()) } else { Err("HTTP 500".to_owned()) };
             let events = self.model.observe("web", &name(index), &result, moment(now));
             self.tell(now, &events);
-            let settled = self.model.services["web"].backends[index].health.is_settled();
-            let interval = if settled { 2000 } else { 1000 };
-            self.checks[index] = now + interval * self.rng.i64(90..110) / 100;
+            let service = &self.model.services["web"];
+            let interval = service.spec.health.pace(service.backends[index].health.is_settled());
+            self.checks[index] = now + millis(interval) * self.rng.i64(90..110) / 100;
         }
     }
 
