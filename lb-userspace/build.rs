@@ -70,7 +70,7 @@ fn build(workspace: &Path, out_dir: &Path) -> Result<(), String> {
         }
         return Err("lb-ebpf does not compile for the BPF target; its messages stand above".into());
     }
-    for name in ["lb-ebpf", "lb-decap", "lb-bench"] {
+    for name in ["lb-ebpf", "lb-decap", "lb-clock", "lb-bench"] {
         let object = target_dir.join(TARGET).join("release").join(name);
         std::fs::copy(&object, out_dir.join(name))
             .map_err(|error| format!("cannot copy {}: {error}", object.display()))?;

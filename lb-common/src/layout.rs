@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Version of this layout, kept in the map `META`.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// Bytes for a name, the terminating zero included.
 pub const NAME_SIZE: usize = 64;
@@ -58,6 +58,10 @@ pub struct Config {
     pub nat_port_base: u16,
     /// Source ports for NAT, from the first on.
     pub nat_port_count: u16,
+    /// Nanoseconds of a jiffy.
+    pub jiffy_ns: u32,
+    /// The jiffy at which the monotonic clock was zero.
+    pub first_jiffy: u32,
     /// When flows are forgotten.
     pub timeouts: Timeouts,
     /// Slots of the fragment table less one; the number of slots is a power of two.
@@ -71,6 +75,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// Monotonic nanoseconds at a jiffy.
+    #[inline(always)]
+    pub const fn ns_at(&self, jiffy: u64) -> u64 {
+        jiffy.wrapping_sub(self.first_jiffy as u64).wrapping_mul(self.jiffy_ns as u64)
+    }
+
     /// Sets of the flow table behind those that are filled first.
     #[inline(always)]
     pub const fn far_sets(&self) -> u32 {

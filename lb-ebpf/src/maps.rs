@@ -8,7 +8,7 @@ use core::sync::atomic::AtomicU64;
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
-    helpers::{bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_redirect},
+    helpers::{bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_ns, bpf_redirect},
     macros::map,
     maps::{Array, ProgramArray},
     programs::XdpContext,
@@ -199,8 +199,10 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn now_ns(&self) -> u64 {
+        // Of the clocks the one that is read without a call: the verifier makes a load of this helper (Linux,
+        // kernel/bpf/verifier.c, `do_misc_fixups`).
         // SAFETY: a helper without arguments.
-        unsafe { bpf_ktime_get_coarse_ns() }
+        self.config().ns_at(unsafe { bpf_jiffies64() })
     }
 
     #[inline(always)]

@@ -91,12 +91,12 @@ fn ticks(ns: u64) -> u64 {
     ns >> TICK_SHIFT
 }
 
-/// The time, at a moment when it is not about to change for flows: both sides are to see the same.
+/// The time, at a moment when it is not about to change for flows and has not just done so: both sides are to see the same.
 fn away_from_a_tick() -> u64 {
     const MARGIN_NS: u64 = 20_000_000;
     loop {
         let now = monotonic_ns();
-        if ticks(now) == ticks(now + MARGIN_NS) {
+        if ticks(now - MARGIN_NS) == ticks(now + MARGIN_NS) {
             return now;
         }
     }

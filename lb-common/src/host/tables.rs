@@ -70,6 +70,8 @@ pub fn config() -> Config {
         cpus: 1,
         nat_port_base: 20_000,
         nat_port_count: 512,
+        jiffy_ns: 4_000_000,
+        first_jiffy: 0,
         timeouts: timeouts(ticks(7200), ticks(60)),
         fragment_mask: 63,
         flow_key: [0x9e37_79b9, 0x7f4a_7c15, 0xf39c_c060, 0x5ced_c834, 0x1082_276b, 0xf3a2_7251],

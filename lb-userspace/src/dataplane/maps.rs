@@ -266,7 +266,7 @@ impl Maps {
     }
 }
 
-/// The time of the packet path, `bpf_ktime_get_coarse_ns`.
+/// The time of the packet path, to a jiffy ([`super::clock`]).
 pub(super) fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::MonotonicCoarse);
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()

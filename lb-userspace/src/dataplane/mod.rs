@@ -6,6 +6,7 @@
 mod address;
 #[cfg(feature = "bench")]
 pub mod bench;
+mod clock;
 pub mod decap;
 mod dry_run;
 mod error;

@@ -7,7 +7,7 @@ use lb_common::{
     layout::{Config, MAX_BACKENDS, MAX_SERVICES, VERSION, WAYS},
 };
 
-use super::{Error, Options};
+use super::{Error, Options, clock};
 
 /// The kernel's own ports: what sockets get that ask for any.
 const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
@@ -54,6 +54,7 @@ pub(super) fn config(options: &Options, cpus: u32) -> Result<Config, Error> {
     random(bytemuck::bytes_of_mut(&mut secrets))
         .map_err(|source| Error::System { what: "cannot get random bytes from the kernel".into(), source })?;
     let [flow_key, tag_key, place_key] = secrets;
+    let clock = clock::ask()?;
     Ok(Config {
         version: VERSION,
         service_mask: services - 1,
@@ -66,6 +67,8 @@ pub(super) fn config(options: &Options, cpus: u32) -> Result<Config, Error> {
         cpus,
         nat_port_base,
         nat_port_count,
+        jiffy_ns: clock.jiffy_ns,
+        first_jiffy: clock.first_jiffy,
         timeouts: flow::timeouts(flow::ticks(ESTABLISHED_SECONDS), flow::ticks(DATAGRAM_SECONDS)),
         fragment_mask: FRAGMENTS - 1,
         flow_key,
