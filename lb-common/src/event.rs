@@ -37,7 +37,7 @@ pub struct Event {
     pub flags: u8,
     /// For a new flow: its [`State`].
     pub state: u32,
-    /// Of a SYN or FIN: its [`Mark`](crate::time_wait::Mark).
+    /// With NAT, of a SYN or FIN: its [`Mark`](crate::time_wait::Mark).
     pub mark: u64,
 }
 

@@ -114,7 +114,7 @@ fn from_client<R: Road, I: Ip, P: Stages, T: Tables>(
     if !R::RARE && datagram.flags.begin_or_end() {
         return Ok(Verdict::Rare);
     }
-    let (flow, backend) = match established::<R, I, P, T>(packet, tables, datagram, slot)? {
+    let (flow, backend) = match established::<R, I, P, T>(packet, tables, datagram, slot, service)? {
         Known::Flow(flow, backend) => (flow, backend),
         Known::Nothing { unanswered } if R::RARE => opened(packet, tables, datagram, slot, service, unanswered)?,
         Known::Nothing { .. } => return Ok(Verdict::Rare),
@@ -163,6 +163,7 @@ fn established<'t, R: Road, I: Ip, P: Stages, T: Tables>(
     tables: &'t T,
     datagram: &Datagram<I>,
     slot: u32,
+    service: &Service,
 ) -> Result<Known<'t>, DropReason> {
     const NOTHING: Known<'static> = Known::Nothing { unanswered: None };
     let config = tables.config();
@@ -186,7 +187,7 @@ fn established<'t, R: Road, I: Ip, P: Stages, T: Tables>(
         return Ok(NOTHING);
     }
     let changes = R::RARE && flow.after_client(datagram.flags, now) != flow;
-    if changes && !tables.advance(&event(packet, datagram, slot)?) {
+    if changes && !tables.advance(&event(packet, datagram, slot, service)?) {
         return Ok(NOTHING);
     }
     Ok(Known::Flow(flow, backend))
@@ -210,7 +211,7 @@ fn opened<'t, I: Ip, P: Stages, T: Tables>(
         () => return Err(DropReason::NoFlow),
     };
     let avoid = unanswered.map_or(schedule::NOBODY, FlowWord::backend);
-    let event = Event { avoid, state: state as u32, ..event(packet, datagram, slot)? };
+    let event = Event { avoid, state: state as u32, ..event(packet, datagram, slot, service)? };
     let backend = tables.choose(&event)?;
     if let Some(flow) = unanswered
         && backend == avoid
@@ -260,13 +261,18 @@ fn make_room<T: Tables>(tables: &T, event: &Event, service: &Service, backend: u
 }
 
 #[inline(always)]
-fn event<I: Ip, P: Stages>(packet: &P, datagram: &Datagram<I>, service: u32) -> Result<Event, DropReason> {
-    let has_mark = datagram.flags.syn() || datagram.flags.fin();
-    let mark = if has_mark { packet.mark(datagram.l4, datagram.length) } else { Mark::NONE };
+fn event<I: Ip, P: Stages>(
+    packet: &P,
+    datagram: &Datagram<I>,
+    slot: u32,
+    service: &Service,
+) -> Result<Event, DropReason> {
+    let is_marked = is_nat(service) && (datagram.flags.syn() || datagram.flags.fin());
+    let mark = if is_marked { packet.mark(datagram.l4, datagram.length) } else { Mark::NONE };
     Ok(Event {
         address: datagram.source.words(),
         path: rewrite::return_path(packet).ok_or(DropReason::Internal)?,
-        service,
+        service: slot,
         avoid: schedule::NOBODY,
         port: datagram.source_port,
         family: I::FAMILY,

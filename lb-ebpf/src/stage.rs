@@ -49,9 +49,11 @@ impl<const ROUGH: bool> Stages for XdpFrame<'_, ROUGH> {
 
     #[inline(always)]
     fn walk<I: Ip>(&self) -> Option<Walk> {
-        let stage = if I::FAMILY == 4 { walk_v4 } else { walk_v6 };
+        if I::FAMILY == 4 {
+            return I::walk(self);
+        }
         // The verifier knows nothing of the word.
-        Walk::from_word(stage(self.ctx.ctx)).map(|walk| Walk { l4: walk.l4 & L4_MASK as usize, ..walk })
+        Walk::from_word(walk_v6(self.ctx.ctx)).map(|walk| Walk { l4: walk.l4 & L4_MASK as usize, ..walk })
     }
 
     #[inline(always)]
@@ -88,14 +90,7 @@ fn call<const ROUGH: bool>(frame: &mut XdpFrame<'_, ROUGH>, function: impl FnOnc
 }
 
 macro_rules! stages {
-    ($family:ty: $walk:ident, $datagram:ident, $note:ident, $follow:ident, $message:ident) => {
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        extern "C" fn $walk(ctx: *mut xdp_md) -> u64 {
-            let ctx = XdpContext::new(ctx);
-            <$family>::walk(&XdpFrame::<true>::new(&ctx)).map_or(0, Walk::to_word)
-        }
-
+    ($family:ty: $datagram:ident, $note:ident, $follow:ident, $message:ident) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
         extern "C" fn $datagram(ctx: *mut xdp_md, l4: u32, protocol: u32) -> u64 {
@@ -128,8 +123,16 @@ macro_rules! stages {
     };
 }
 
-stages!(Ipv4Hdr: walk_v4, datagram_v4, note_v4, follow_v4, message_v4);
-stages!(Ipv6Hdr: walk_v6, datagram_v6, note_v6, follow_v6, message_v6);
+stages!(Ipv4Hdr: datagram_v4, note_v4, follow_v4, message_v4);
+stages!(Ipv6Hdr: datagram_v6, note_v6, follow_v6, message_v6);
+
+/// IPv4 has nothing to walk over.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn walk_v6(ctx: *mut xdp_md) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    Ipv6Hdr::walk(&XdpFrame::<true>::new(&ctx)).map_or(0, Walk::to_word)
+}
 
 #[unsafe(no_mangle)]
 #[inline(never)]
