@@ -11,7 +11,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::{MapData, ProgramArray},
-    programs::{ProgramError, TestRun, TestRunOptions, Xdp, xdp::XdpMode},
+    programs::{ProgramError, TestRun, TestRunAttrs, TestRunOptions, TestRunResult, Xdp, xdp::XdpMode},
 };
 use lb_common::{
     bench::{TEMPLATE_WORDS, Template},
@@ -35,6 +35,17 @@ pub enum Floor {
     Swap,
     /// Pushes a constant IPv4 header.
     Ipip,
+}
+
+impl Floor {
+    fn program(self) -> &'static str {
+        match self {
+            Self::Drop => "floor_drop",
+            Self::Pass => "floor_pass",
+            Self::Swap => "floor_swap",
+            Self::Ipip => "floor_ipip",
+        }
+    }
 }
 
 /// Frames that differ in four bytes of address and a port.
@@ -89,22 +100,32 @@ impl Harness {
             .map_max_entries("KEYS", most_flows)
             .load(OBJECT)
             .map_err(load)?;
-        for name in ["restore", "floor_drop", "floor_pass", "floor_swap", "floor_ipip"] {
+        let floors = [Floor::Drop, Floor::Pass, Floor::Swap, Floor::Ipip].map(Floor::program);
+        for name in floors.into_iter().chain(["restore"]) {
             xdp(&mut ebpf, name)?.load().map_err(|source| load(source.into()))?;
         }
-        xdp(&mut ebpf, "floor_pass")?
-            .attach_to_if_index(ifindex, XdpMode::Driver)
-            .map_err(|source| load(source.into()))?;
         let map = |source| Error::Map { path: "MEASURED".into(), source };
         let measured = ebpf.take_map("MEASURED").expect("lb-bench has it");
-        Ok(Self {
+        let mut harness = Self {
             template: super::maps::map_pinned(&pin_dir.join("TEMPLATE"), 1, true)?,
             keys: super::maps::map_pinned(&pin_dir.join("KEYS"), most_flows, true)?,
             measured: ProgramArray::try_from(measured).map_err(map)?,
             pin_dir: pin_dir.into(),
             ebpf,
             ifindex,
-        })
+        };
+        harness.attach(Floor::Pass, ifindex)?;
+        Ok(harness)
+    }
+
+    /// Attaches a floor to an interface, for as long as this lives.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel refuses.
+    pub fn attach(&mut self, floor: Floor, ifindex: u32) -> Result<(), Error> {
+        let attached = xdp(&mut self.ebpf, floor.program())?.attach_to_if_index(ifindex, XdpMode::Driver);
+        attached.map(drop).map_err(|source| Error::Load { source: Box::new(source.into()) })
     }
 
     /// Chooses a floor to measure.
@@ -113,13 +134,7 @@ impl Harness {
     ///
     /// Where the kernel refuses.
     pub fn choose_floor(&mut self, floor: Floor) -> Result<(), Error> {
-        let name = match floor {
-            Floor::Drop => "floor_drop",
-            Floor::Pass => "floor_pass",
-            Floor::Swap => "floor_swap",
-            Floor::Ipip => "floor_ipip",
-        };
-        choose(&mut self.measured, xdp(&mut self.ebpf, name)?)
+        choose(&mut self.measured, xdp(&mut self.ebpf, floor.program())?)
     }
 
     /// Chooses the balancer with these tables to measure.
@@ -163,22 +178,47 @@ impl Harness {
     /// Where the kernel refuses.
     pub fn run(&mut self, frames: &Frames, packets: u32, slice: u32) -> Result<(Duration, DryRun), Error> {
         let mut out = vec![0; frames.frame.len() + 256];
-        let context = dry_run::context(frames.frame.len(), self.ifindex);
+        let (least, result) = self.timed(
+            slice,
+            TestRunOptions {
+                data_in: Some(&frames.frame),
+                data_out: Some(&mut out),
+                ctx_in: Some(&dry_run::context(frames.frame.len(), self.ifindex)),
+                repeat: packets,
+                ..Default::default()
+            },
+        )?;
+        out.truncate(result.data_size_out as usize);
+        Ok((least, DryRun { action: dry_run::action(result.return_value), frame: out }))
+    }
+
+    /// The same with frames that go where the program sends them, as if they had come in by an interface, in batches as a driver has
+    /// them. The kernel does not tell what became of the last.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel refuses.
+    pub fn run_live(&mut self, frames: &Frames, packets: u32, slice: u32, ifindex: u32) -> Result<Duration, Error> {
+        /// What a driver takes off its ring at a time: NAPI_POLL_WEIGHT.
+        const BATCH: u32 = 64;
+        let options = TestRunOptions {
+            data_in: Some(&frames.frame),
+            ctx_in: Some(&dry_run::context(frames.frame.len(), ifindex)),
+            repeat: packets,
+            attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
+            ..Default::default()
+        };
+        self.timed(slice, options).map(|(least, _)| least)
+    }
+
+    fn timed(&mut self, slice: u32, options: TestRunOptions<'_>) -> Result<(Duration, TestRunResult), Error> {
         let template = self.template.read(0);
         let slice_mask = u64::from(slice) - 1;
         self.template.write(0, &Template { sent: 0, slice_mask, least_ns: u64::MAX, ..template });
         let result = xdp(&mut self.ebpf, "restore")?
-            .test_run(TestRunOptions {
-                data_in: Some(&frames.frame),
-                data_out: Some(&mut out),
-                ctx_in: Some(&context),
-                repeat: packets,
-                ..Default::default()
-            })
+            .test_run(options)
             .map_err(|source| Error::Load { source: Box::new(source.into()) })?;
-        out.truncate(result.data_size_out as usize);
-        let least = Duration::from_nanos(self.template.read(0).least_ns);
-        Ok((least, DryRun { action: dry_run::action(result.return_value), frame: out }))
+        Ok((Duration::from_nanos(self.template.read(0).least_ns), result))
     }
 }
 

@@ -16,6 +16,8 @@ pub(crate) struct Case {
     pub(crate) what: What,
     /// How many times its floor it may cost.
     pub(crate) goal: Option<f64>,
+    /// Whether frames are sent for real, over a veth pair.
+    pub(crate) live: bool,
     /// Whether it takes too long to prepare for a quick look.
     pub(crate) slow: bool,
 }
@@ -62,6 +64,7 @@ pub(crate) fn all() -> Vec<Case> {
         name: name.into(),
         what: What::Floor(floor),
         goal: None,
+        live: false,
         slow: false,
     };
     let mut cases = vec![
@@ -69,10 +72,11 @@ pub(crate) fn all() -> Vec<Case> {
         floor("pass", Floor::Pass),
         floor("MAC swap", Floor::Swap),
         floor("constant IPIP", Floor::Ipip),
+        Case { live: true, ..floor("constant IPIP, live", Floor::Ipip) },
     ];
     let mut add = |group, name: String, kind: Kind, traffic: Traffic, goal: Option<f64>| {
         let slow = traffic.flows() == FLOOD || kind.services > 1_000;
-        cases.push(Case { group, name, what: What::Balancer(kind, traffic), goal, slow });
+        cases.push(Case { group, name, what: What::Balancer(kind, traffic), goal, live: false, slow });
     };
     let to = |family, flows| Traffic::Established { family, flows };
     let back = |family, flows| Traffic::Answers { family, flows };
@@ -122,5 +126,13 @@ pub(crate) fn all() -> Vec<Case> {
     }
     add("rare", "IPv6 ipip, new flow".into(), Kind::unused(Ipip), Traffic::New { family: V6 }, None);
     add("rare", "IPv4 ipip, first packet in 0.54 s".into(), usual(Ipip), Traffic::Stale { family: V4 }, None);
+    cases.push(Case {
+        group: "goal",
+        name: "IPv4 ipip, 131072 flows, live over veth".into(),
+        what: What::Balancer(usual(Ipip), to(V4, MANY)),
+        goal: Some(1.7),
+        live: true,
+        slow: false,
+    });
     cases
 }

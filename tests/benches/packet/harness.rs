@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lab::{Family, Lab};
+use lab::{Family, Lab, Node};
 use lb_common::{
     flow::TICK_SHIFT,
     host::{ACK, SYN},
@@ -18,7 +18,7 @@ use lb_userspace::{
 
 use crate::{
     cases::{Case, What},
-    site::Kind,
+    site::{Kind, WIRE},
     traffic::{self, EVENTS, FEW, Traffic},
 };
 
@@ -94,6 +94,15 @@ pub(crate) struct Bench {
     harness: Harness,
     sites: Vec<Site>,
     ifindex: u32,
+    wire: Wire,
+}
+
+/// The pair of [`WIRE`].
+struct Wire {
+    /// Index of the end that frames leave by, and seem to come in by where they are live.
+    ifindex: u32,
+    /// Where the other end counts what has come.
+    front: Node,
 }
 
 struct Site {
@@ -111,7 +120,9 @@ impl Bench {
         let ifindex = interface::index("eth0").context("the lab's front node has eth0")?;
         let pin_dir = |name: &str| lab.pin_dir().with_extension("").join(name);
         let most = cases.iter().map(flows).max().unwrap_or(1);
-        let mut bench = Self { harness: Harness::new(&pin_dir("bench"), most, ifindex)?, sites: Vec::new(), ifindex };
+        let mut harness = Harness::new(&pin_dir("bench"), most, ifindex)?;
+        let wire = Wire::new(lab, &mut harness)?;
+        let mut bench = Self { harness, sites: Vec::new(), ifindex, wire };
         for case in cases {
             if let What::Balancer(kind, _) = case.what
                 && bench.sites.iter().all(|site| site.kind != kind)
@@ -241,24 +252,20 @@ impl Bench {
             What::Balancer(_, Traffic::New { .. } | Traffic::Stale { .. }) => SLICE,
             _ => SLICE.max(frames.flows.len() as u32),
         };
-        let per_packet = |time: Duration| time.as_nanos() as f64 / f64::from(slice);
         let (kind, traffic) = match case.what {
             What::Floor(floor) => {
-                let (time, last) = self.harness.run(frames, packets, slice)?;
                 let expected = match floor {
                     Floor::Drop => Action::Drop,
                     Floor::Pass => Action::Pass,
                     Floor::Swap | Floor::Ipip => Action::Transmit,
                 };
-                ensure!(last.action == expected, "{:?} instead of {expected:?}", last.action);
-                return Ok((per_packet(time), last.frame));
+                return self.send(case.live, frames, packets, slice, expected);
             }
             What::Balancer(kind, traffic) => (kind, traffic),
         };
         let before = self.counted(kind)?;
-        let (time, last) = self.harness.run(frames, packets, slice)?;
+        let sent = self.send(case.live, frames, packets, slice, traffic.action())?;
         let after = self.counted(kind)?;
-        ensure!(last.action == traffic.action(), "{:?} instead of {:?}", last.action, traffic.action());
         refuse_drops(&before, &after)?;
         let (to, back) =
             (after.totals.packets_in - before.totals.packets_in, after.totals.packets_out - before.totals.packets_out);
@@ -268,6 +275,28 @@ impl Bench {
             _ => (packets.into(), 0),
         };
         ensure!((to, back) == expected, "of {packets} packets {to} went to backends, and {back} to clients");
+        Ok(sent)
+    }
+
+    /// The time per packet of the quickest slice, and the last frame; of live ones none, but they have to come through the wire.
+    fn send(
+        &mut self,
+        live: bool,
+        frames: &Frames,
+        packets: u32,
+        slice: u32,
+        expected: Action,
+    ) -> Result<(f64, Vec<u8>)> {
+        let per_packet = |time: Duration| time.as_nanos() as f64 / f64::from(slice);
+        if live {
+            let before = self.wire.arrived()?;
+            let time = self.harness.run_live(frames, packets, slice, self.wire.ifindex)?;
+            let arrived = self.wire.arrived()? - before;
+            ensure!(arrived == u64::from(packets), "of {packets} packets {arrived} came through the wire");
+            return Ok((per_packet(time), Vec::new()));
+        }
+        let (time, last) = self.harness.run(frames, packets, slice)?;
+        ensure!(last.action == expected, "{:?} instead of {expected:?}", last.action);
         Ok((per_packet(time), last.frame))
     }
 
@@ -287,6 +316,31 @@ impl Bench {
 
     fn counted(&self, kind: Kind) -> Result<Counted> {
         Ok(self.site(kind)?.dataplane.counted())
+    }
+}
+
+impl Wire {
+    fn new(lab: &Lab, harness: &mut Harness) -> Result<Self> {
+        let [near, far] = WIRE;
+        let front = lab.front().clone();
+        front.ip_batch(&format!("link add {near} type veth peer name {far}\n"))?;
+        for end in WIRE {
+            // Nothing but the bench's own frames on it.
+            front.sysctl(&format!("ipv6/conf/{end}/disable_ipv6"), "1")?;
+            front.ip_batch(&format!("link set {end} up\n"))?;
+        }
+        let index = |name| interface::index(name).with_context(|| format!("{name} is not there"));
+        harness.attach(Floor::Pass, index(near)?)?;
+        harness.attach(Floor::Drop, index(far)?)?;
+        Ok(Self { ifindex: index(near)?, front })
+    }
+
+    /// Frames that have come to the far end.
+    fn arrived(&self) -> Result<u64> {
+        let command = &mut self.front.command("ip");
+        let shown: serde_json::Value =
+            serde_json::from_str(&lab::run(command.args(["-json", "-statistics", "link", "show", WIRE[1]]), "")?)?;
+        shown[0]["stats64"]["rx"]["packets"].as_u64().context("ip tells no statistics")
     }
 }
 

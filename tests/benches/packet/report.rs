@@ -126,7 +126,9 @@ fn program_rows(results: &Results) -> Vec<Row> {
 
 fn floor_of<'m>(case: &Case, all: &'m [Measured]) -> Option<&'m Measured> {
     let wanted = case.floor()?;
-    all.iter().find(|measured| matches!(measured.case.what, What::Floor(floor) if floor == wanted))
+    all.iter().find(|measured| {
+        measured.case.live == case.live && matches!(measured.case.what, What::Floor(floor) if floor == wanted)
+    })
 }
 
 /// Least and median.

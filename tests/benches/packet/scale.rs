@@ -33,6 +33,7 @@ const HELD: Case = Case {
     name: String::new(),
     what: What::Balancer(Kind::unused(Forward::Nat), Traffic::Established { family: Family::V4, flows: 1 << 20 }),
     goal: None,
+    live: false,
     slow: true,
 };
 

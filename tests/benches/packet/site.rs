@@ -26,6 +26,9 @@ pub(crate) struct Kind {
     pub(crate) unused: bool,
 }
 
+/// A veth pair: backends seem to be behind its one end, and what live frames bring to the other is dropped there.
+pub(crate) const WIRE: [&str; 2] = ["wire0", "wire1"];
+
 /// Virtual addresses, at most.
 pub(crate) const ADDRESSES: u16 = 100;
 
@@ -111,7 +114,7 @@ impl Kind {
 
     /// The same, with its services.
     pub(crate) fn open(self, pin_dir: PathBuf) -> Result<Dataplane> {
-        let backend_side = interface::index("eth1").context("the lab's front node has eth1")?;
+        let backend_side = interface::index(WIRE[0]).context("the wire of the bench is not there")?;
         let mut dataplane = self.create(pin_dir)?;
         dataplane.apply(&self.plan(backend_side))?;
         Ok(dataplane)
