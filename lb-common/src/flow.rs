@@ -229,8 +229,12 @@ impl FlowWord {
     /// Whether another flow may have its slot: it is free, or was closed so long ago that its last packets have come.
     #[inline(always)]
     pub const fn is_over(self, now: Ticks, config: &Config) -> bool {
-        let closed = (self.0 >> Self::STATE & 0xf) == State::Closed as u64;
-        self.is_free(now, config) || closed && now.since(self.seen()) >= SETTLED_TICKS
+        let idle = now.since(self.seen()) as i64;
+        let closed = 1 << State::Closed as u32 >> (self.0 >> Self::STATE & 0xf) & 1_i64;
+        // As in `missed`, without a branch: negative where it has been idle for that long.
+        let free = self.timeout(config) as i64 - 1 - idle;
+        let settled = SETTLED_TICKS as i64 - 1 - idle;
+        free | settled & -closed < 0
     }
 
     /// In ticks.

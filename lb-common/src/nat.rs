@@ -92,16 +92,16 @@ pub fn open<T: Tables>(tables: &T, client: &Event, fresh: FlowWord, place: Place
 pub fn pick<T: Tables>(tables: &T, client: &Event, index: u32) -> Option<Place> {
     let (config, backend) = (tables.config(), tables.backend(index)?);
     let fresh = fresh(tables, index);
-    let mut ports = Ports::of(config, client);
+    let ports = Ports::of(config, client);
     let mut probe = 0;
-    while !tables.nat_suits(client, fresh.with_port(port_at(config, ports.offset)), probe >= PATIENT_PROBES) {
-        ports.next();
+    while !tables.nat_suits(client, fresh, ports, probe) {
         probe += 1;
         if probe == PROBES {
             return None;
         }
     }
-    Some(Place { slot: self::index(config, backend.nat_base, ports.offset), port: port_at(config, ports.offset) })
+    let offset = ports.offset(config, probe);
+    Some(Place { slot: self::index(config, backend.nat_base, offset), port: port_at(config, offset) })
 }
 
 /// A new flow to a backend, by no port.
@@ -110,14 +110,14 @@ fn fresh<T: Tables>(tables: &T, index: u32) -> FlowWord {
     FlowWord::new(index, Be16::from_raw(0), State::Opening, Ticks::from_ns(tables.now_ns()))
 }
 
-/// The ports to be tried for a client, one after the other, as how far they are above the first.
+/// The ports to be tried for a client, one after the other.
 ///
 /// The first tried follows from the client's: a client's ports map to as many ports, and the one client that comes again from
 /// a port of its own meets the sequence numbers that the backend may still remember.
-struct Ports {
-    offset: u32,
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    first: u32,
     stride: u32,
-    count: u32,
 }
 
 impl Ports {
@@ -128,17 +128,27 @@ impl Ports {
         // Odd, and another for each of a client's ports: so that probes of flows that begin alike do not meet each other again.
         let mixed = hash::nh(&config.tag_key, client.address, u32::from(client.port.raw()));
         Self {
-            offset: (u32::from(client.port.get()) + hash::scale(hash, count)) % count.max(1),
+            first: u32::from(client.port.get()) + hash::scale(hash, count),
             stride: 1 + 2 * hash::scale(mixed, count / 2),
-            count,
         }
     }
 
-    /// Without a branch, which the verifier would follow for every port that is tried.
+    /// How far above the first NAT port a probe's port lies.
     #[inline(always)]
-    fn next(&mut self) {
-        let beyond = (self.offset + self.stride) as i32 - self.count as i32;
-        self.offset = (beyond + (self.count as i32 & beyond >> 31)) as u32;
+    fn offset(self, config: &Config, probe: u32) -> u32 {
+        (self.first + probe * self.stride) % u32::from(config.nat_port_count).max(1)
+    }
+
+    /// In one word.
+    #[inline(always)]
+    pub const fn to_word(self) -> u64 {
+        (self.stride as u64) << 32 | self.first as u64
+    }
+
+    /// Back from [`to_word`](Self::to_word).
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Self {
+        Self { first: word as u32, stride: (word >> 32) as u32 }
     }
 }
 
@@ -149,10 +159,17 @@ fn slot_for<T: Tables>(tables: &T, word: FlowWord) -> Option<&NatSlot> {
     tables.nat_slot(index(config, backend.nat_base, offset(config, word.port())?))
 }
 
-/// Whether a client's `fresh` flow may have the slot of the port in its word: what was there is over, and the backend will take the
-/// client's SYN. `urgent` where a flow that has only just closed may go, too.
+/// Whether a client's `fresh` flow may have the port of a probe: what was there is over, and the backend will take the client's SYN.
 #[inline(always)]
-pub fn suits<T: Tables>(tables: &T, client: &Event, fresh: FlowWord, urgent: bool) -> bool {
+pub fn suits<T: Tables>(tables: &T, client: &Event, fresh: FlowWord, ports: Ports, probe: u32) -> bool {
+    let config = tables.config();
+    let fresh = fresh.with_port(port_at(config, ports.offset(config, probe)));
+    has_room(tables, client, fresh, probe >= PATIENT_PROBES)
+}
+
+/// The same of the port in the flow's word. `urgent` where a flow that has only just closed may go, too.
+#[inline(always)]
+fn has_room<T: Tables>(tables: &T, client: &Event, fresh: FlowWord, urgent: bool) -> bool {
     let Some(slot) = slot_for(tables, fresh) else { return false };
     let old = FlowWord(tables.load(&slot.word));
     let is_over = old.is_free(fresh.seen(), tables.config()) || old.state() == State::Closed;
@@ -166,14 +183,13 @@ pub fn make_room<T: Tables>(tables: &T, client: &Event, index: u32) -> bool {
     let Some(backend) = tables.backend(index) else { return false };
     let config = tables.config();
     let fresh = fresh(tables, index);
-    let mut ports = Ports::of(config, client);
+    let ports = Ports::of(config, client);
     let mut least = u64::MAX;
-    for _ in 0..PROBES {
-        let word = fresh.with_port(port_at(config, ports.offset));
-        least = least.min(u64::from(tables.nat_missed(client, word)) << 32 | u64::from(ports.offset));
-        ports.next();
+    for probe in 0..PROBES {
+        least = least.min(u64::from(tables.nat_missed(client, fresh, ports, probe)) << 32 | u64::from(probe));
     }
-    tables.nat_forget(self::index(config, backend.nat_base, least as u32), fresh.seen())
+    let offset = ports.offset(config, least as u32);
+    tables.nat_forget(self::index(config, backend.nat_base, offset), fresh.seen())
 }
 
 /// Forgets the flow of a slot: see [`flow::forget`].
@@ -182,13 +198,15 @@ pub fn forget<T: Tables>(tables: &T, slot: u32, now: Ticks) -> bool {
     tables.nat_slot(slot).is_some_and(|slot| flow::clear(tables, &slot.word, now))
 }
 
-/// How much a slot's flow would be missed if a client's `fresh` flow took the port in its word, as [`FlowWord::missed`] has it, but 0
+/// How much a slot's flow would be missed if a client's `fresh` flow took the port of a probe, as [`FlowWord::missed`] has it, but 0
 /// only where the backend will take the client's SYN.
 #[inline(always)]
-pub fn missed<T: Tables>(tables: &T, client: &Event, fresh: FlowWord) -> u32 {
+pub fn missed<T: Tables>(tables: &T, client: &Event, fresh: FlowWord, ports: Ports, probe: u32) -> u32 {
+    let config = tables.config();
+    let fresh = fresh.with_port(port_at(config, ports.offset(config, probe)));
     let Some(old) = slot_for(tables, fresh) else { return u32::MAX };
-    let missed = FlowWord(tables.load(&old.word)).missed(fresh.seen(), tables.config());
-    if suits(tables, client, fresh, true) { 0 } else { missed.max(1) }
+    let missed = FlowWord(tables.load(&old.word)).missed(fresh.seen(), config);
+    if has_room(tables, client, fresh, true) { 0 } else { missed.max(1) }
 }
 
 /// Whether a backend will take a client's SYN by the port of a slot whose flow `old` is over: the flow was the client's own, or

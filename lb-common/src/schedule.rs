@@ -44,46 +44,36 @@ pub fn backend<T: Tables>(
         }
         algorithm::LEAST_CONNECTIONS => fewest(tables, slot, ring, avoid),
         algorithm::RANDOM_TWO => two(tables, ring, avoid),
-        _ => turns(tables, slot, ring, avoid),
+        _ => from(tables, ring, next_turn(tables, slot, ring)?, avoid),
     }
 }
 
-/// The entry at a position, or at one of those that follow from it by hashing if that is to be avoided: a Maglev ring is
-/// too regular for leaps of one length.
+/// The entry at a position, or [`another`] if that is to be avoided.
 #[inline(always)]
 fn from<T: Tables>(tables: &T, ring: Ring, position: u32, avoid: u32) -> Result<u32, DropReason> {
-    let mut index = entry(tables, ring, position)?;
-    if index == avoid {
-        let mut hash = u64::from(position) + 0x9e37_79b9_7f4a_7c15;
-        for _ in 0..TRIES {
-            // A round of Pelle Evensen's rrmxmx: each try is another's hash.
-            hash = (hash ^ hash >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
-            hash = (hash ^ hash >> 29).wrapping_mul(0x9fb2_1c65_1e98_df25);
-            index = entry(tables, ring, hash::scale(hash, ring.length))?;
-            if index != avoid {
-                break;
-            }
+    let index = entry(tables, ring, position)?;
+    if index == avoid { tables.another(ring, position, avoid) } else { Ok(index) }
+}
+
+/// The first entry, of those that follow from a position by hashing, that is not to be avoided: a Maglev ring is too regular for leaps of
+/// one length. The one to be avoided where it is nearly alone.
+#[inline(always)]
+pub fn another<T: Tables>(tables: &T, ring: Ring, position: u32, avoid: u32) -> Result<u32, DropReason> {
+    let mut hash = u64::from(position) + 0x9e37_79b9_7f4a_7c15;
+    for _ in 0..TRIES {
+        // A round of Pelle Evensen's rrmxmx: each try is another's hash.
+        hash = (hash ^ hash >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        hash = (hash ^ hash >> 29).wrapping_mul(0x9fb2_1c65_1e98_df25);
+        let index = entry(tables, ring, hash::scale(hash, ring.length))?;
+        if index != avoid {
+            return Ok(index);
         }
     }
-    Ok(index)
+    Ok(avoid)
 }
 
 /// The next turn of this CPU. Over any window of as many turns as the ring is long each backend comes up as often as it
 /// stands in the ring, which is its weight.
-#[inline(always)]
-fn turns<T: Tables>(tables: &T, slot: u32, ring: Ring, avoid: u32) -> Result<u32, DropReason> {
-    let mut index = entry(tables, ring, next_turn(tables, slot, ring)?)?;
-    if index == avoid {
-        for _ in 0..TRIES {
-            index = entry(tables, ring, next_turn(tables, slot, ring)?)?;
-            if index != avoid {
-                break;
-            }
-        }
-    }
-    Ok(index)
-}
-
 #[inline(always)]
 fn next_turn<T: Tables>(tables: &T, slot: u32, ring: Ring) -> Result<u32, DropReason> {
     let cursor = &tables.state(slot).ok_or(DropReason::Internal)?.cursor;
@@ -117,8 +107,7 @@ fn fewest<T: Tables>(tables: &T, slot: u32, ring: Ring, avoid: u32) -> Result<u3
         if step >= ring.length {
             break;
         }
-        let position = (start + step) % ring.length.max(1);
-        best = best.min(tables.load_rank(ring.base.wrapping_add(position), avoid));
+        best = best.min(tables.load_rank(ring, start + step, avoid));
     }
     if best == u64::MAX {
         return Err(DropReason::Internal);
@@ -126,10 +115,11 @@ fn fewest<T: Tables>(tables: &T, slot: u32, ring: Ring, avoid: u32) -> Result<u3
     Ok(best as u32 & (MAX_BACKENDS - 1))
 }
 
-/// How well the backend of an entry of the ring space suits by its open flows, less being better, with its index.
+/// How well the backend at a position of a ring suits by its open flows, less being better, with its index. Behind the end is the
+/// start.
 #[inline(always)]
-pub fn load_rank<T: Tables>(tables: &T, entry: u32, avoid: u32) -> u64 {
-    let Some(index) = tables.ring(entry) else { return u64::MAX };
+pub fn load_rank<T: Tables>(tables: &T, ring: Ring, position: u32, avoid: u32) -> u64 {
+    let Ok(index) = entry(tables, ring, position % ring.length.max(1)) else { return u64::MAX };
     let Ok(score) = score(tables, index) else { return u64::MAX };
     u64::from(index == avoid) << 63 | score << INDEX_BITS | u64::from(index)
 }

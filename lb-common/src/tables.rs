@@ -5,7 +5,7 @@ use core::sync::atomic::AtomicU64;
 use crate::{
     event::{self, Event},
     flow::{self, FlowWord, Ticks},
-    layout::{Backend, BackendCounters, Config, FlowSet, FragmentSlot, NatSlot, Service, ServiceState},
+    layout::{Backend, BackendCounters, Config, FlowSet, FragmentSlot, NatSlot, Ring, Service, ServiceState},
     nat,
     parse::Flags,
     room, schedule, service,
@@ -142,8 +142,8 @@ pub trait Tables: Sized {
 
     /// [`nat::missed`].
     #[inline(always)]
-    fn nat_missed(&self, client: &Event, fresh: FlowWord) -> u32 {
-        nat::missed(self, client, fresh)
+    fn nat_missed(&self, client: &Event, fresh: FlowWord, ports: nat::Ports, probe: u32) -> u32 {
+        nat::missed(self, client, fresh, ports, probe)
     }
 
     /// [`nat::rank`].
@@ -166,8 +166,8 @@ pub trait Tables: Sized {
 
     /// [`nat::suits`].
     #[inline(always)]
-    fn nat_suits(&self, client: &Event, fresh: FlowWord, urgent: bool) -> bool {
-        nat::suits(self, client, fresh, urgent)
+    fn nat_suits(&self, client: &Event, fresh: FlowWord, ports: nat::Ports, probe: u32) -> bool {
+        nat::suits(self, client, fresh, ports, probe)
     }
 
     /// [`room::take`].
@@ -190,8 +190,14 @@ pub trait Tables: Sized {
 
     /// [`schedule::load_rank`].
     #[inline(always)]
-    fn load_rank(&self, entry: u32, avoid: u32) -> u64 {
-        schedule::load_rank(self, entry, avoid)
+    fn load_rank(&self, ring: Ring, position: u32, avoid: u32) -> u64 {
+        schedule::load_rank(self, ring, position, avoid)
+    }
+
+    /// [`schedule::another`].
+    #[inline(always)]
+    fn another(&self, ring: Ring, position: u32, avoid: u32) -> Result<u32, DropReason> {
+        schedule::another(self, ring, position, avoid)
     }
 
     /// [`event::advance`].

@@ -1,5 +1,7 @@
 //! What becomes of a frame.
 
+use bytemuck::CheckedBitPattern;
+
 /// The pipeline's answer, turned into an XDP action once, in the entry point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -30,7 +32,7 @@ impl Verdict {
 
     /// Back from [`to_word`](Self::to_word).
     #[inline(always)]
-    pub const fn from_word(word: u64) -> Self {
+    pub fn from_word(word: u64) -> Self {
         let value = (word >> 32) as u32;
         match word & 0xff {
             1 => Self::Transmit,
@@ -44,7 +46,7 @@ impl Verdict {
 
 /// Why a frame was dropped; each reason is its own counter.
 #[repr(u8)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, CheckedBitPattern)]
 pub enum DropReason {
     /// The service has no backend that takes new flows.
     NoBackend,
@@ -88,20 +90,8 @@ impl DropReason {
 
     /// The reason with a number; [`Internal`](Self::Internal) for a number that none has.
     #[inline(always)]
-    pub const fn from_number(number: u8) -> Self {
-        match number {
-            0 => Self::NoBackend,
-            1 => Self::NoFlow,
-            2 => Self::NatPortsExhausted,
-            3 => Self::FlowTableFull,
-            4 => Self::HopLimit,
-            5 => Self::Fragment,
-            6 => Self::Refused,
-            7 => Self::Superseded,
-            8 => Self::TooBig,
-            9 => Self::BackendFull,
-            _ => Self::Internal,
-        }
+    pub fn from_number(number: u8) -> Self {
+        bytemuck::checked::try_cast(number).unwrap_or(Self::Internal)
     }
 
     /// As metrics and JSON name it.

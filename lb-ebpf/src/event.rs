@@ -5,7 +5,8 @@
 use lb_common::{
     event::{self, Event},
     flow::{self, FlowWord, Key, State, Ticks},
-    nat::{self, Place},
+    layout::Ring,
+    nat::{self, Place, Ports},
     parse::Flags,
     room, schedule, service,
     verdict::DropReason,
@@ -91,8 +92,14 @@ pub(crate) extern "C" fn flow_rank(entry: u32, avoid: u32, backup: u32) -> u64 {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn flow_load_rank(entry: u32, avoid: u32) -> u64 {
-    schedule::load_rank(&Maps, entry, avoid)
+pub(crate) extern "C" fn flow_load_rank(ring: u64, position: u32, avoid: u32) -> u64 {
+    schedule::load_rank(&Maps, Ring::from_word(ring), position, avoid)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn flow_another(ring: u64, position: u32, avoid: u32) -> u64 {
+    encode_index(schedule::another(&Maps, Ring::from_word(ring), position, avoid))
 }
 
 #[unsafe(no_mangle)]
@@ -163,10 +170,10 @@ pub(crate) extern "C" fn nat_make_room(client: *const Event, backend: u32) -> u6
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn nat_suits(client: *const Event, fresh: u64, urgent: u32) -> u64 {
+pub(crate) extern "C" fn nat_suits(client: *const Event, fresh: u64, ports: u64, probe: u32) -> u64 {
     // SAFETY: as above.
     let Some(client) = (unsafe { client.as_ref() }) else { return 0 };
-    nat::suits(&Maps, client, FlowWord(fresh), urgent != 0).into()
+    nat::suits(&Maps, client, FlowWord(fresh), Ports::from_word(ports), probe).into()
 }
 
 #[unsafe(no_mangle)]
@@ -207,10 +214,10 @@ pub(crate) fn decode_place(value: u64) -> Option<Place> {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn nat_missed(client: *const Event, fresh: u64) -> u64 {
+pub(crate) extern "C" fn nat_missed(client: *const Event, fresh: u64, ports: u64, probe: u32) -> u64 {
     // SAFETY: as above.
     let Some(client) = (unsafe { client.as_ref() }) else { return u32::MAX.into() };
-    nat::missed(&Maps, client, FlowWord(fresh)).into()
+    nat::missed(&Maps, client, FlowWord(fresh), Ports::from_word(ports), probe).into()
 }
 
 #[unsafe(no_mangle)]

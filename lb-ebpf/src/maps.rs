@@ -17,10 +17,10 @@ use lb_common::{
     event::Event,
     flow::{FlowWord, Key, Ticks},
     layout::{
-        Backend, BackendCounters, BackendInfo, Config, FlowSet, FragmentSlot, NatSlot, Service, ServiceInfo,
+        Backend, BackendCounters, BackendInfo, Config, FlowSet, FragmentSlot, NatSlot, Ring, Service, ServiceInfo,
         ServiceState,
     },
-    nat::Place,
+    nat::{Place, Ports},
     parse::Flags,
     tables::Tables,
     verdict::DropReason,
@@ -288,8 +288,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn nat_suits(&self, client: &Event, fresh: FlowWord, urgent: bool) -> bool {
-        event::nat_suits(client, fresh.0, urgent.into()) != 0
+    fn nat_suits(&self, client: &Event, fresh: FlowWord, ports: Ports, probe: u32) -> bool {
+        event::nat_suits(client, fresh.0, ports.to_word(), probe) != 0
     }
 
     #[inline(always)]
@@ -308,8 +308,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn nat_missed(&self, client: &Event, fresh: FlowWord) -> u32 {
-        event::nat_missed(client, fresh.0) as u32
+    fn nat_missed(&self, client: &Event, fresh: FlowWord, ports: Ports, probe: u32) -> u32 {
+        event::nat_missed(client, fresh.0, ports.to_word(), probe) as u32
     }
 
     #[inline(always)]
@@ -333,8 +333,13 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn load_rank(&self, entry: u32, avoid: u32) -> u64 {
-        event::flow_load_rank(entry, avoid)
+    fn load_rank(&self, ring: Ring, position: u32, avoid: u32) -> u64 {
+        event::flow_load_rank(ring.to_word(), position, avoid)
+    }
+
+    #[inline(always)]
+    fn another(&self, ring: Ring, position: u32, avoid: u32) -> Result<u32, DropReason> {
+        event::decode_index(event::flow_another(ring.to_word(), position, avoid))
     }
 
     #[inline(always)]
