@@ -86,6 +86,8 @@ pub struct Controller {
     /// What packets tell of the backends, and what of that has been taken.
     judge: Judge,
     looked: Looked,
+    /// Services that the next look is about, whether or not there is news of them.
+    concerned: BTreeSet<String>,
     /// Checks that were found to have gone silent since the last look.
     silent: Vec<String>,
     /// Map entries that the last comparison found changed by somebody else.
@@ -149,6 +151,7 @@ impl Controller {
             tables: watch::Tables::default(),
             judge: Judge::default(),
             looked: Looked::default(),
+            concerned: BTreeSet::new(),
             silent: Vec::new(),
             drift: 0,
             heartbeat: None,
@@ -332,7 +335,7 @@ impl Controller {
     /// Judges the backends by what packets tell of them.
     fn judge(&mut self) {
         let now = Timestamp::now();
-        let mut concerned: BTreeSet<String> = self.model.judged().map(str::to_owned).collect();
+        let mut concerned = std::mem::take(&mut self.concerned);
         for seen in self.dataplane.news(&mut self.looked) {
             if let Some(service) = self.model.services.get(&seen.service) {
                 self.judge.take(&seen, &service.spec.passive, now);
@@ -341,9 +344,12 @@ impl Controller {
         }
         let (mut shifted, mut events) = (false, Vec::new());
         for service in concerned {
-            let (shifts, news) = self.model.judge(&service, &self.judge, now);
-            shifted |= shifts;
-            events.extend(news);
+            let judged = self.model.judge(&service, &self.judge, now);
+            shifted |= judged.shifted;
+            events.extend(judged.events);
+            if judged.lasts {
+                self.concerned.insert(service);
+            }
         }
         if shifted || !events.is_empty() {
             self.publish(&events);

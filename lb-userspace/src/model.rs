@@ -37,7 +37,7 @@ pub use event::{Event, What};
 use jiff::Timestamp;
 pub use learned::Learned;
 pub use overrides::{Entry, Override, Overrides, SettingsOverride};
-pub use passive::{Complaint, Judgement};
+pub use passive::{Complaint, Judged, Judgement};
 pub use recall::Trouble;
 use serde::{Deserialize, Serialize};
 

@@ -349,7 +349,7 @@ impl Dataplane {
 
     /// What packets tell of each backend that something has happened to since it was last looked at. Cheap: no look at any flow.
     pub fn news(&self, looked: &mut Looked) -> Vec<BackendSight> {
-        sight::news(&self.maps, looked)
+        sight::news(&self.maps, self.placement.backends_end(), looked)
     }
 
     /// Makes places that were given up free, once no packet under way and no flow refers to them.

@@ -256,6 +256,11 @@ impl Placement {
         self.services.values().flat_map(|placed| placed.backends.values().map(|(index, _)| *index)).collect()
     }
 
+    /// No backend has an index from there on.
+    pub(crate) fn backends_end(&self) -> u32 {
+        self.backends.end()
+    }
+
     /// Places given up may be given again: no running program and no flow refers to them.
     pub(crate) fn reclaim(&mut self) {
         self.backends.reclaim();

@@ -1,7 +1,14 @@
 //! A map as memory: the values of an array map, read and written without system calls.
 #![expect(unsafe_code, reason = "map accessor: memory shared with the kernel")]
 
-use std::{fs::File, io, marker::PhantomData, os::fd::BorrowedFd, sync::atomic::AtomicU64, sync::atomic::Ordering};
+use std::{
+    fs::File,
+    io,
+    marker::PhantomData,
+    ops::Range,
+    os::fd::BorrowedFd,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use bytemuck::{Pod, Zeroable};
 use memmap2::{MmapOptions, MmapRaw};
@@ -44,6 +51,15 @@ impl<T> Region<T> {
     /// Where there is no such value.
     pub(crate) fn row(&self, index: u32) -> &[AtomicU64] {
         &self.words()[index as usize * Self::ROW..][..Self::ROW]
+    }
+
+    /// The words of each of several values.
+    ///
+    /// # Panics
+    ///
+    /// Where there are no such values.
+    pub(crate) fn rows(&self, indexes: Range<u32>) -> impl ExactSizeIterator<Item = &[AtomicU64]> {
+        self.words()[indexes.start as usize * Self::ROW..indexes.end as usize * Self::ROW].chunks_exact(Self::ROW)
     }
 
     /// The words of all values, one after another.

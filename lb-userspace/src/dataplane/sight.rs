@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    mem::offset_of,
     net::SocketAddr,
     ops::{AddAssign, SubAssign},
     sync::atomic::Ordering,
@@ -10,7 +11,7 @@ use std::{
 
 use lb_common::{
     handshake,
-    layout::{BACKEND_COUNTERS, BackendCounters},
+    layout::{BACKEND_COUNTERS, Backend, BackendCounters},
 };
 
 use super::{address, maps::Maps};
@@ -54,19 +55,52 @@ pub struct BackendSight {
     pub sight: Sight,
 }
 
-/// What has been looked at already: for each backend what had moved by then.
+/// What has been looked at already, by index.
 #[derive(Debug, Default)]
-pub struct Looked(HashMap<u32, (SocketAddr, u64)>);
+pub struct Looked {
+    known: Vec<Known>,
+    /// What has moved by the look that is under way.
+    moved: Vec<u64>,
+}
 
-/// What is seen of the backends in the maps that something has happened to since they were last looked at.
-pub(super) fn news(maps: &Maps, looked: &mut Looked) -> Vec<BackendSight> {
+/// Whose an index was, and what had moved by then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Known {
+    place: [u64; PLACE.len()],
+    moved: u64,
+}
+
+/// The words of a backend that tell it from another one: its address, and its port beside its flags.
+const PLACE: [usize; 3] = {
+    let address = offset_of!(Backend, address) / 8;
+    [address, address + 1, offset_of!(Backend, port) / 8]
+};
+
+/// The words of a backend's counters of which one changes whenever anything is counted: they are in two cache lines.
+const MOVES: [usize; 5] = [
+    offset_of!(BackendCounters, packets_in) / 8,
+    offset_of!(BackendCounters, packets_out) / 8,
+    offset_of!(BackendCounters, connections) / 8,
+    offset_of!(BackendCounters, repeated) / 8,
+    offset_of!(BackendCounters, refused) / 8,
+];
+
+/// What is seen of the backends in the maps that something has happened to since they were last looked at; they have
+/// indexes below `end`.
+pub(super) fn news(maps: &Maps, end: u32, looked: &mut Looked) -> Vec<BackendSight> {
+    let Looked { known, moved } = looked;
+    known.resize(end as usize, Known::default());
+    move_by(maps, end, moved);
     let mut services = HashMap::new();
-    let before = std::mem::take(&mut looked.0);
     let mut news = Vec::new();
-    for (index, backend) in maps.backends() {
-        let now = (address::of_backend(&backend), movement(maps, index));
-        looked.0.insert(index, now);
-        if before.get(&index) == Some(&now) {
+    let rows = maps.backends.rows(0..end).zip(moved);
+    for (index, (known, (row, moved))) in (0..).zip(known.iter_mut().zip(rows)) {
+        let now = Known { place: PLACE.map(|word| row[word].load(Ordering::Relaxed)), moved: *moved };
+        if std::mem::replace(known, now) == now {
+            continue;
+        }
+        let backend = maps.backends.read(index);
+        if backend.port.raw() == 0 {
             continue;
         }
         let service = services.entry(backend.service);
@@ -74,26 +108,26 @@ pub(super) fn news(maps: &Maps, looked: &mut Looked) -> Vec<BackendSight> {
         news.push(BackendSight {
             service: service.clone(),
             backend: address::name(&maps.backend_info.read(index).name),
-            address: now.0,
+            address: address::of_backend(&backend),
             sight: maps.counters(index).into(),
         });
     }
     news
 }
 
-/// A number that is another one whenever a packet has been counted: two cache lines of each CPU are looked at.
-fn movement(maps: &Maps, index: u32) -> u64 {
-    use std::mem::offset_of;
-    const WORDS: [usize; 5] = [
-        offset_of!(BackendCounters, packets_in) / 8,
-        offset_of!(BackendCounters, packets_out) / 8,
-        offset_of!(BackendCounters, connections) / 8,
-        offset_of!(BackendCounters, repeated) / 8,
-        offset_of!(BackendCounters, refused) / 8,
-    ];
-    let row = |cpu| maps.counters.row(cpu * maps.config.backends + index);
-    let words = (0..maps.config.cpus).flat_map(|cpu| WORDS.map(|word| row(cpu)[word].load(Ordering::Relaxed)));
-    words.fold(0, u64::wrapping_add)
+/// For each backend a number that is another one whenever anything has been counted. A CPU's rows are read in their
+/// order, as the processor foresees it.
+fn move_by(maps: &Maps, end: u32, moved: &mut Vec<u64>) {
+    moved.clear();
+    moved.resize(end as usize, 0);
+    for cpu in 0..maps.config.cpus {
+        let first = cpu * maps.config.backends;
+        for (moved, row) in moved.iter_mut().zip(maps.counters.rows(first..first + end)) {
+            for word in MOVES {
+                *moved = moved.wrapping_add(row[word].load(Ordering::Relaxed));
+            }
+        }
+    }
 }
 
 /// From the words of [`lb_common::layout::BackendCounters`].
@@ -159,8 +193,6 @@ mod tests {
 
     #[test]
     fn every_word_is_where_the_packet_path_puts_it() {
-        use std::mem::offset_of;
-
         use lb_common::layout::BackendCounters as Words;
         let place = |offset: usize| (offset / 8) as u64;
         let sight = numbered();

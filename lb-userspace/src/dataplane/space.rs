@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 /// What is free, and what is given up but perhaps still referred to.
 #[derive(Clone, Debug)]
 pub(crate) struct Space {
+    size: u32,
     /// Free runs: start to length; no two touch.
     free: BTreeMap<u32, u32>,
     /// Given up.
@@ -14,7 +15,15 @@ pub(crate) struct Space {
 impl Space {
     /// All of `0..size` is free.
     pub(crate) fn new(size: u32) -> Self {
-        Self { free: BTreeMap::from([(0, size)]), resting: Vec::new() }
+        Self { size, free: BTreeMap::from([(0, size)]), resting: Vec::new() }
+    }
+
+    /// Nothing from there on is given out.
+    pub(crate) fn end(&self) -> u32 {
+        self.free
+            .last_key_value()
+            .filter(|(start, run)| **start + **run == self.size)
+            .map_or(self.size, |(start, _)| *start)
     }
 
     /// The first run of that length.
@@ -85,6 +94,22 @@ mod tests {
         assert_eq!(space.allocate(6), None);
         space.reclaim();
         assert_eq!(space.allocate(10), Some(0));
+    }
+
+    #[test]
+    fn nothing_is_given_out_behind_the_end() {
+        let mut space = Space::new(10);
+        assert_eq!(space.end(), 0);
+        space.allocate(4);
+        space.take(7, 1);
+        assert_eq!(space.end(), 8);
+        space.allocate(2);
+        space.give(7, 1);
+        assert_eq!(space.end(), 8);
+        space.reclaim();
+        assert_eq!(space.end(), 6);
+        space.take(6, 4);
+        assert_eq!(space.end(), 10);
     }
 
     proptest! {

@@ -81,6 +81,17 @@ pub struct Complaint {
     pub beyond: bool,
 }
 
+/// What came of a judgement of a service.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Judged {
+    /// Whether anybody's share has changed.
+    pub shifted: bool,
+    /// Whether it is to be judged at the next look, even if nothing happens to its backends.
+    pub lasts: bool,
+    /// What there is to tell.
+    pub events: Vec<Event>,
+}
+
 impl Judgement {
     /// What it gets of its share.
     pub(super) fn share(&self) -> f64 {
@@ -393,27 +404,19 @@ impl Service {
 }
 
 impl Model {
-    /// The services where something came of what their traffic said.
-    pub fn judged(&self) -> impl Iterator<Item = &str> {
-        let judged = self
-            .services
-            .values()
-            .filter(|service| service.backends.iter().any(|backend| !backend.judgement.is_clean()));
-        judged.map(|service| service.spec.name.as_str())
-    }
-
-    /// Acts upon what the traffic of a service says. Whether anything came of it, and what there is to tell.
-    pub fn judge(&mut self, name: &str, judge: &Judge, now: Timestamp) -> (bool, Vec<Event>) {
-        let Some(service) = self.services.get_mut(name) else { return (false, Vec::new()) };
-        let clean = service.backends.iter().all(|backend| backend.judgement.is_clean());
+    /// Acts upon what the traffic of a service says.
+    pub fn judge(&mut self, name: &str, judge: &Judge, now: Timestamp) -> Judged {
+        let Some(service) = self.services.get_mut(name) else { return Judged::default() };
+        let is_clean = |service: &Service| service.backends.iter().all(|backend| backend.judgement.is_clean());
+        let clean = is_clean(service);
         let opinions = match judge.opinions(name, &service.seats(), &service.spec.passive, now) {
             Some(opinions) if service.spec.passive.enabled => opinions,
-            _ if clean => return (false, Vec::new()),
+            _ if clean => return Judged::default(),
             _ => vec![Opinion::default(); service.backends.len()],
         };
         let quiet = |opinion: &Opinion| opinion.trouble.is_none() && opinion.failing.is_none();
         if clean && opinions.iter().all(quiet) {
-            return (false, Vec::new());
+            return Judged::default();
         }
         let shares = |service: &Service| -> Vec<(f64, bool)> {
             let share = |backend: &Backend| (backend.judgement.share(), backend.is_fit());
@@ -427,7 +430,7 @@ impl Model {
                 service.backends.iter_mut().for_each(|backend| backend.pardon(now, ACTOR, NOT_JUDGED));
             }
         });
-        (shares(service) != before, events)
+        Judged { shifted: shares(service) != before, lasts: !is_clean(service), events }
     }
 }
 

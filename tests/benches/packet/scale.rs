@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use anyhow::{Context as _, Result};
 use lab::{Family, Lab};
-use lb_userspace::{interface, plan::Forward};
+use lb_userspace::{dataplane::Looked, interface, plan::Forward};
 
 use crate::{
     cases::{Case, What},
@@ -43,6 +43,7 @@ pub(crate) fn measure(lab: &Lab, rounds: u8) -> Result<Vec<Figure>> {
     let pin_dir = lab.pin_dir().with_extension("").join("scale");
     let plan = MANY.plan(ifindex);
     let (mut made, mut loaded, mut changed, mut same) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut seen = Vec::new();
     for _ in 0..rounds {
         let started = Instant::now();
         let mut dataplane = MANY.create(pin_dir.clone())?;
@@ -59,6 +60,12 @@ pub(crate) fn measure(lab: &Lab, rounds: u8) -> Result<Vec<Figure>> {
         let started = Instant::now();
         dataplane.apply(&next)?;
         same.push(milliseconds(started));
+        // The first look finds them all.
+        let mut looked = Looked::default();
+        dataplane.news(&mut looked);
+        let started = Instant::now();
+        dataplane.news(&mut looked);
+        seen.push(milliseconds(started));
     }
     let figure = |name, values, goal| Figure { name, unit: "ms", values, goal };
     let refused = Bench::new(lab, &[HELD])?.refused();
@@ -68,6 +75,7 @@ pub(crate) fn measure(lab: &Lab, rounds: u8) -> Result<Vec<Figure>> {
         figure("10,000 services, 100,000 backends: loaded", loaded, Some(2_000.0)),
         figure("one weight among them: changed", changed, Some(5.0)),
         figure("the same plan: applied once more", same, None),
+        figure("what their traffic tells: none, looked at", seen, None),
     ])
 }
 

@@ -91,6 +91,8 @@ struct Stage {
     sights: Vec<Sight>,
     /// Who something has happened to since the last look.
     news: Vec<bool>,
+    /// Whether the next look is about them all the same.
+    concerned: bool,
     weights: Vec<i64>,
     /// How far each processor's turns are.
     turns: [Vec<i64>; PROCESSORS],
@@ -147,6 +149,7 @@ impl Stage {
             servers: (0..servers).map(server).collect(),
             sights: vec![Sight::default(); servers],
             news: vec![true; servers],
+            concerned: false,
             weights: Vec::new(),
             turns: std::array::from_fn(|_| vec![0; servers]),
             checks,
@@ -272,7 +275,7 @@ impl Stage {
 
     fn look(&mut self, now: Millis) {
         let settings = self.model.services["web"].spec.passive.clone();
-        let mut concerned = self.model.judged().count() > 0;
+        let mut concerned = std::mem::take(&mut self.concerned);
         for index in 0..self.servers.len() {
             if !std::mem::take(&mut self.news[index]) {
                 continue;
@@ -287,9 +290,10 @@ impl Stage {
             self.judge.take(&seen, &settings, moment(now));
         }
         if concerned {
-            let (shifted, events) = self.model.judge("web", &self.judge, moment(now));
-            self.tell(now, &events);
-            if shifted {
+            let judged = self.model.judge("web", &self.judge, moment(now));
+            self.concerned = judged.lasts;
+            self.tell(now, &judged.events);
+            if judged.shifted {
                 self.rotate(now);
             }
         }

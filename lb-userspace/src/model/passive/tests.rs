@@ -228,9 +228,9 @@ fn who_switches_judgement_off_has_all_back() {
     model.tick(at(102));
     assert!(!ejected(&model, "a"));
     let judge = Judge::default();
-    assert!(model.judge("web", &judge, at(103)).0);
+    let judged = model.judge("web", &judge, at(103));
+    assert!(judged.shifted && !judged.lasts);
     assert_eq!(["a", "b"].map(|name| share(&model, name)), [1.0; 2]);
-    assert_eq!(model.judged().count(), 0);
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn what_was_found_survives_a_reload() {
 fn a_model_that_nothing_is_found_of_stays_the_same() {
     let mut model = serving(&[1, 1]);
     let before = model.clone();
-    assert_eq!(model.judge("web", &Judge::default(), at(100)), (false, Vec::new()));
+    assert_eq!(model.judge("web", &Judge::default(), at(100)), Judged::default());
     assert!(model.since(&before).is_empty());
 }
 
