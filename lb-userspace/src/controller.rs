@@ -40,7 +40,7 @@ use crate::{
 /// How often the maps are compared with what they should be.
 const RECONCILE: Duration = Duration::from_secs(10);
 /// How often it is looked at what packets tell, at most.
-pub(crate) const LOOK: Duration = Duration::from_millis(50);
+pub(crate) const LOOK: Duration = Duration::from_millis(20);
 /// The part of the time that this may take.
 const LOOKING: u32 = 50;
 /// How often it is looked at what only time changes.

@@ -21,8 +21,10 @@ use self::{
 };
 use crate::{config::Passive, dataplane::BackendSight};
 
-/// The spans that are judged, from about a look to the whole window: parts of it.
-const SPANS: [u32; 8] = [128, 64, 32, 16, 8, 4, 2, 1];
+/// The spans that are judged, from some looks to the whole window: parts of it.
+const SPANS: [u32; 8] = [SHORTEST, 64, 32, 16, 8, 4, 2, 1];
+/// The shortest of them.
+pub const SHORTEST: u32 = 128;
 /// Connections without an answer are judged in spans up to this part of the window; what is older says what is usual.
 const SILENT: u32 = 4;
 /// Fewer bad cases than this say nothing.
@@ -34,10 +36,10 @@ const COMPARABLE: f64 = 5.0;
 const SOLID: f64 = 20.0;
 /// Less than so many times as bad as the others is as bad as they are.
 const ALIKE: f64 = 2.0;
-/// Whoever fails so often fails altogether, if at least so often for certain: of a server that fails every other time four in a
+/// Whoever fails so often fails altogether, if at least so often for certain: of a server that fails every other time a few in a
 /// row are nothing special.
 const ALTOGETHER: f64 = 0.9;
-const SURELY: f64 = 0.6;
+const SURELY: f64 = 0.7;
 /// Who is well may fail in as many cases nevertheless.
 const WELL: f64 = 0.02;
 /// So many times likelier must it be that a backend is well than that it still is what it was found to be, or the other way

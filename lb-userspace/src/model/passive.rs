@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Backend, Change, Event, Held, Model, Service};
 use crate::{
     health::Health,
-    judge::{Conduct, Judge, Opinion, Seat},
+    judge::{self, Conduct, Judge, Opinion, Seat},
     model::{Admin, Passive},
 };
 
@@ -185,10 +185,11 @@ impl Backend {
             && self.agent_agrees()
     }
 
-    /// Has it rest.
-    fn rest(&mut self, now: Timestamp) {
+    /// Has it rest, at least for as long as is judged at a time.
+    fn rest(&mut self, window: Duration, now: Timestamp) {
         self.reduce(REST, now);
-        let period = now.duration_since(self.judgement.since) / AGAIN;
+        let least = SignedDuration::try_from(window / judge::SHORTEST).unwrap_or(SignedDuration::MAX);
+        let period = least.max(now.duration_since(self.judgement.since) / AGAIN);
         self.judgement.rests_until = Some(now.checked_add(period).unwrap_or(Timestamp::MAX));
     }
 
@@ -318,7 +319,7 @@ impl Service {
             let beyond = found.is_beyond();
             match () {
                 () if may_eject && (opinion.altogether || alone && beyond) => backend.eject(eject_for, now),
-                () if beyond => backend.rest(now),
+                () if beyond => backend.rest(window, now),
                 () => backend.reduce(DOUBT, now),
             }
             return;
@@ -338,9 +339,9 @@ impl Service {
             Conduct::Unclear if opinion.stumbles && opinion.altogether && may_eject => backend.eject(eject_for, now),
             _ if judgement.rests_until.is_some_and(|until| now < until) => {}
             _ if judgement.rests_until.is_some() => backend.try_again(now),
-            Conduct::Bad(_) => backend.rest(now),
+            Conduct::Bad(_) => backend.rest(window, now),
             Conduct::Unclear if opinion.stumbles && given_up => backend.eject(eject_for, now),
-            Conduct::Unclear if opinion.stumbles => backend.rest(now),
+            Conduct::Unclear if opinion.stumbles => backend.rest(window, now),
             Conduct::Unclear if lasts(judgement.tried) => backend.clear("nothing bad was seen for a while", now),
             Conduct::Unclear => judgement.halvings = (judgement.halvings - 1).max(DOUBT),
         }
@@ -367,10 +368,11 @@ impl Service {
         over.for_each(|(backend, _)| backend.put_on_probation(now));
     }
 
-    /// Whether an ejected backend's time is up; where all others fail their clients as well, that is after a while.
+    /// Whether an ejected backend's time is up; where all others fail their clients as well, that is after an eighth of it.
     fn may_return(&self, backend: &Backend, now: Timestamp) -> bool {
         let Some(until) = backend.judgement.until else { return false };
-        let rested = now.duration_since(backend.passive.change.at).unsigned_abs() >= self.spec.passive.window;
+        let ejected = backend.passive.change.at;
+        let rested = now.duration_since(ejected) >= until.duration_since(ejected) / AGAIN;
         let mut others = self.backends.iter().filter(|other| other.is_fit());
         until <= now || rested && backend.is_merely_ejected() && others.all(|other| other.failing().is_some())
     }

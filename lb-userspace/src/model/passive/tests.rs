@@ -106,10 +106,11 @@ fn who_is_tried_gets_more_and_more_until_something_fails() {
 fn who_is_ejected_is_tried_again_when_the_others_do_no_better() {
     let mut model = serving(&[1, 1]);
     judge(&mut model, &[LOST(), GOOD()], 100);
-    judge(&mut model, &[UNCLEAR(), BAD()], 105);
-    model.tick(at(109));
+    judge(&mut model, &[UNCLEAR(), BAD()], 102);
+    // An eighth of half a minute.
+    model.tick(at(103));
     assert!(ejected(&model, "a"));
-    model.tick(at(110));
+    model.tick(at(104));
     assert_eq!((ejected(&model, "a"), share(&model, "a")), (false, 1.0 / 32.0));
 }
 
