@@ -56,6 +56,8 @@ pub struct Replay {
     pub day: Duration,
     /// The time that web-02's detachment is given; where nobody keeps time, it stays out.
     pub detached_for: Duration,
+    /// Whether visitors who get no page ask for it once more; that is another request.
+    pub retries: bool,
     /// Set by whoever wants it to end at once.
     pub interrupted: Arc<AtomicBool>,
 }
@@ -81,7 +83,7 @@ impl Replay {
         watch: &mut dyn FnMut(&Scene),
     ) -> Result<Course> {
         let day = self.load();
-        let habit = Habit { think: day.think(), patience: PATIENCE };
+        let habit = Habit { think: day.think(), patience: PATIENCE, retries: self.retries };
         let began = Instant::now();
         let visitors =
             Visitors::start(lab.client().node(), Lab::VIP.socket(Family::V4), habit, began, day.arrivals(VIEWS));

@@ -18,6 +18,9 @@ use crate::{http::Connection, node::Node};
 /// Pages that a visitor views.
 pub const VIEWS: u32 = 3;
 
+/// How long it takes to ask once more.
+const AGAIN: Duration = Duration::from_millis(200);
+
 /// A visitor is a thread that does little.
 const STACK: usize = 128 << 10;
 
@@ -28,6 +31,8 @@ pub(crate) struct Habit {
     pub(crate) think: Duration,
     /// How long a visitor waits for a page.
     pub(crate) patience: Duration,
+    /// Whether who does not get a page asks for it once more.
+    pub(crate) retries: bool,
 }
 
 /// A request that is over.
@@ -117,10 +122,20 @@ impl Shared {
             if self.closed.load(Ordering::Relaxed) {
                 break;
             }
-            let began = start.elapsed();
-            let failure = page(to, habit.patience, number).err().map(|error| format!("{error:#}"));
-            self.requests().push(Request { began, failure });
+            if !self.ask(to, habit, start, number) && habit.retries {
+                thread::sleep(AGAIN);
+                self.ask(to, habit, start, number);
+            }
         }
+    }
+
+    /// Whether the visitor gets the page.
+    fn ask(&self, to: SocketAddr, habit: Habit, start: Instant, number: usize) -> bool {
+        let began = start.elapsed();
+        let failure = page(to, habit.patience, number).err().map(|error| format!("{error:#}"));
+        let is_shown = failure.is_none();
+        self.requests().push(Request { began, failure });
+        is_shown
     }
 
     fn requests(&self) -> MutexGuard<'_, Vec<Request>> {

@@ -41,6 +41,9 @@ pub(crate) struct Arguments {
     /// Seconds that web-02 is detached for; nobody puts it back [default: 15 % of the day]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     detached_for: Option<u64>,
+    /// Visitors who get no page ask for it once more
+    #[arg(long)]
+    retries: bool,
     /// Where the picture goes
     #[arg(long, value_name = "FILE", default_value = "target/outage.svg")]
     picture: PathBuf,
@@ -70,6 +73,7 @@ fn replay(arguments: &Arguments) -> Result<()> {
         clients: arguments.clients,
         day,
         detached_for: arguments.detached_for.map_or(day.mul_f64(0.15), Duration::from_secs),
+        retries: arguments.retries,
         interrupted,
     };
     view::introduce(&replay);

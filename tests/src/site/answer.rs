@@ -51,17 +51,18 @@ impl Desk {
     fn serve(&self, mut stream: &TcpStream) -> io::Result<()> {
         stream.set_read_timeout(Some(SILENCE))?;
         let Some((head, _)) = read_head(&mut stream)? else { return Ok(()) };
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
         let visitor = header(&head, "cookie").and_then(|cookie| cookie.strip_prefix("visitor="));
-        // Whoever comes without a cookie, a probe for one, is a visitor as well.
-        let status = if self.view(visitor.unwrap_or("somebody")) { "200 OK" } else { "500 Internal Server Error" };
+        // Whoever comes without a cookie, a check for one, is a visitor who has not been here yet.
+        let visitor = visitor.map_or_else(|| format!("somebody {number}"), str::to_owned);
+        let status = if self.view(&visitor, number) { "200 OK" } else { "500 Internal Server Error" };
         let length = self.name.len();
         let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
         stream.write_all((head + &self.name).as_bytes())
     }
 
-    /// Whether the visitor gets to see the page.
-    fn view(&self, visitor: &str) -> bool {
-        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+    /// Whether the visitor gets to see the page, with the request of that number.
+    fn view(&self, visitor: &str, number: u64) -> bool {
         match self.failure {
             Failure::OutOfMemory | Failure::Bursts => self.remember(visitor),
             Failure::Slow => {
