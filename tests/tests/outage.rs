@@ -31,8 +31,40 @@ fn with_lb_the_forgotten_server_comes_back_before_it_is_missed() {
     test(&Layout::default(), |lab| with_lb(lab, Failure::OutOfMemory, DAY.mul_f64(0.15)));
 }
 
+#[test]
+fn what_gets_slow_is_relieved_by_the_forgotten_server() {
+    relieved(Failure::Slow);
+}
+
+#[test]
+fn what_fails_every_other_time_is_relieved_by_the_forgotten_server() {
+    relieved(Failure::Half);
+}
+
+#[test]
+fn what_leaks_in_bursts_is_relieved_by_the_forgotten_server() {
+    relieved(Failure::Bursts);
+}
+
+/// The detachment outlives the day: who does not want to lose users calls web-02 back.
+fn relieved(failure: Failure) {
+    test(&Layout::default(), |lab| {
+        let day = Duration::from_secs(20);
+        // Some fail before anybody can know: of many a small part.
+        let course = Replay { day, clients: 120, ..replay(failure, 2 * day) }.with_lb(lab, &mut tell)?;
+        println!("{failure}: {} of {} failed", course.failed, course.sent);
+        assert!(course.sent > 2500, "{course:?}");
+        assert!(course.failed_share() <= 0.01, "{course:?}");
+        let alarm = course.alarm.expect("it was called back");
+        let late = course.first_trouble().map_or(Duration::ZERO, |trouble| alarm.saturating_sub(trouble));
+        assert!(late < Duration::from_secs(5), "{late:?}");
+        Ok(())
+    });
+}
+
 fn with_lb(lab: &Lab, failure: Failure, detached_for: Duration) -> Result<()> {
     let course = replay(failure, detached_for).with_lb(lab, &mut tell)?;
+    println!("{failure}: {} of {} failed", course.failed, course.sent);
     assert!(course.sent > 500, "{course:?}");
     assert!(course.failed_share() <= 0.01, "{course:?}");
     let alarm = course.alarm_seconds();
@@ -41,8 +73,15 @@ fn with_lb(lab: &Lab, failure: Failure, detached_for: Duration) -> Result<()> {
 }
 
 fn replay(failure: Failure, detached_for: Duration) -> Replay {
-    let site = env!("CARGO_BIN_EXE_movie-site").into();
-    Replay { site, failure, clients: 36, day: DAY, detached_for, interrupted: Arc::new(AtomicBool::new(false)) }
+    Replay {
+        site: env!("CARGO_BIN_EXE_movie-site").into(),
+        failure,
+        clients: 36,
+        day: DAY,
+        detached_for,
+        retries: false,
+        interrupted: Arc::new(AtomicBool::new(false)),
+    }
 }
 
 /// Shown when the test fails.
