@@ -1,7 +1,5 @@
 //! Cases, measured in turns.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, bail, ensure};
 use lab::{Family, Lab, Node};
 use lb_common::{
@@ -105,6 +103,16 @@ struct Wire {
     front: Node,
 }
 
+/// What came of packets.
+struct Sent {
+    /// Nanoseconds per packet, of the quickest slice.
+    time: f64,
+    /// The last of them; of live ones none.
+    frame: Vec<u8>,
+    /// Whether all of them were sent within one tick of the clock of flows.
+    in_one_tick: bool,
+}
+
 struct Site {
     kind: Kind,
     dataplane: Dataplane,
@@ -186,9 +194,9 @@ impl Bench {
         let frames = self.frames(case, CHECK)?;
         self.choose(case.what)?;
         self.harness.prepare(&frames);
-        let (_, first) = self.forward(case, &frames, 1)?;
+        let first = self.forward(case, &frames, 0, 1)?.frame;
         let flows = frames.flows.len() as u32;
-        let (_, last) = self.forward(case, &frames, WARM_UP.next_multiple_of(flows) + 1)?;
+        let last = self.forward(case, &frames, 0, WARM_UP.next_multiple_of(flows) + 1)?.frame;
         let opens = matches!(case.what, What::Balancer(_, Traffic::New { .. }));
         // A SYN that comes again goes to another backend: only the kinds of frames are alike.
         let alike = if opens { first.len() == last.len() } else { first == last };
@@ -204,31 +212,21 @@ impl Bench {
         if flows > EVENTS {
             // All of them take longer than that clock's half-second: what it asks for is part of what they cost.
             self.harness.prepare(&frames);
-            self.forward(case, &frames, flows)?;
-            return Ok(self.forward(case, &frames, 2 * flows + 1)?.0);
+            return Ok(self.forward(case, &frames, flows, 2 * flows + 1)?.time);
         }
         // While it lasts, the clock of the flow table must not go on: every flow's next packet would then take the rare path.
         for _ in 0..20 {
-            let (tick, time) = match case.what {
-                What::Balancer(_, Traffic::New { .. }) => {
-                    self.harness.prepare(&frames);
-                    return Ok(self.forward(case, &frames, flows)?.0);
-                }
+            self.harness.prepare(&frames);
+            let sent = match case.what {
+                What::Balancer(_, Traffic::New { .. }) => return Ok(self.forward(case, &frames, 0, flows)?.time),
                 What::Balancer(_, Traffic::Stale { .. }) => {
-                    self.harness.prepare(&frames);
-                    let tick = next_tick();
-                    (tick, self.forward(case, &frames, flows)?.0)
+                    next_tick();
+                    self.forward(case, &frames, 0, flows)?
                 }
-                _ => {
-                    let packets = packets.max(flows) + 1;
-                    let tick = tick();
-                    self.harness.prepare(&frames);
-                    self.forward(case, &frames, WARM_UP.max(flows))?;
-                    (tick, self.forward(case, &frames, packets)?.0)
-                }
+                _ => self.forward(case, &frames, WARM_UP.max(flows), packets.max(flows) + 1)?,
             };
-            if tick == self::tick() {
-                return Ok(time);
+            if sent.in_one_tick {
+                return Ok(sent.time);
             }
         }
         bail!("no turn of it fits into 0.54 s")
@@ -245,8 +243,8 @@ impl Bench {
         }
     }
 
-    /// Sends packets, every one of which is to be forwarded as the case says: nanoseconds per packet, and the last frame that came out.
-    fn forward(&mut self, case: &Case, frames: &Frames, packets: u32) -> Result<(f64, Vec<u8>)> {
+    /// Sends packets, every one of which is to be forwarded as the case says, those for warming up included.
+    fn forward(&mut self, case: &Case, frames: &Frames, warm_up: u32, packets: u32) -> Result<Sent> {
         let slice = match case.what {
             // Each flow has one packet.
             What::Balancer(_, Traffic::New { .. } | Traffic::Stale { .. }) => SLICE,
@@ -259,16 +257,17 @@ impl Bench {
                     Floor::Pass => Action::Pass,
                     Floor::Swap | Floor::Ipip => Action::Transmit,
                 };
-                return self.send(case.live, frames, packets, slice, expected);
+                return self.send(case.live, frames, warm_up, packets, slice, expected);
             }
             What::Balancer(kind, traffic) => (kind, traffic),
         };
         let before = self.counted(kind)?;
-        let sent = self.send(case.live, frames, packets, slice, traffic.action())?;
+        let sent = self.send(case.live, frames, warm_up, packets, slice, traffic.action())?;
         let after = self.counted(kind)?;
         refuse_drops(&before, &after)?;
         let (to, back) =
             (after.totals.packets_in - before.totals.packets_in, after.totals.packets_out - before.totals.packets_out);
+        let packets = warm_up + packets;
         let expected = match traffic {
             Traffic::Stranger => (0, 0),
             Traffic::Answers { .. } => (0, packets.into()),
@@ -278,26 +277,35 @@ impl Bench {
         Ok(sent)
     }
 
-    /// The time per packet of the quickest slice, and the last frame; of live ones none, but they have to come through the wire.
+    /// Sends packets, those for warming up first. Live ones have to come through the wire.
     fn send(
         &mut self,
         live: bool,
         frames: &Frames,
+        warm_up: u32,
         packets: u32,
         slice: u32,
         expected: Action,
-    ) -> Result<(f64, Vec<u8>)> {
-        let per_packet = |time: Duration| time.as_nanos() as f64 / f64::from(slice);
-        if live {
-            let before = self.wire.arrived()?;
-            let time = self.harness.run_live(frames, packets, slice, self.wire.ifindex)?;
-            let arrived = self.wire.arrived()? - before;
-            ensure!(arrived == u64::from(packets), "of {packets} packets {arrived} came through the wire");
-            return Ok((per_packet(time), Vec::new()));
+    ) -> Result<Sent> {
+        let tick = tick();
+        let mut sent = Sent { time: f64::NAN, frame: Vec::new(), in_one_tick: false };
+        for packets in [warm_up, packets].into_iter().filter(|packets| *packets > 0) {
+            let time = if live {
+                let before = self.wire.arrived()?;
+                let time = self.harness.run_live(frames, packets, slice, self.wire.ifindex)?;
+                let arrived = self.wire.arrived()? - before;
+                ensure!(arrived == u64::from(packets), "of {packets} packets {arrived} came through the wire");
+                time
+            } else {
+                let (time, last) = self.harness.run(frames, packets, slice)?;
+                ensure!(last.action == expected, "{:?} instead of {expected:?}", last.action);
+                sent.frame = last.frame;
+                time
+            };
+            sent.time = time.as_nanos() as f64 / f64::from(slice);
         }
-        let (time, last) = self.harness.run(frames, packets, slice)?;
-        ensure!(last.action == expected, "{:?} instead of {expected:?}", last.action);
-        Ok((per_packet(time), last.frame))
+        sent.in_one_tick = tick == self::tick();
+        Ok(sent)
     }
 
     fn choose(&mut self, what: What) -> Result<()> {
@@ -341,6 +349,14 @@ impl Wire {
         let shown: serde_json::Value =
             serde_json::from_str(&lab::run(command.args(["-json", "-statistics", "link", "show", WIRE[1]]), "")?)?;
         shown[0]["stats64"]["rx"]["packets"].as_u64().context("ip tells no statistics")
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if let Err(error) = self.front.ip_batch(&format!("link delete {}\n", WIRE[0])) {
+            eprintln!("{error:#}");
+        }
     }
 }
 
