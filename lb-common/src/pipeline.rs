@@ -7,7 +7,7 @@ use network_types::{
 
 use crate::{
     encap,
-    event::{Event, is_nat},
+    event::{Event, is_nat, is_open},
     flow::{self, FlowWord, State, Ticks},
     http, icmp,
     ip::{Ip, L3, TCP, UDP},
@@ -178,7 +178,8 @@ fn established<'t, R: Road, I: Ip, P: Stages, T: Tables>(
     if R::RARE && datagram.flags.opens() {
         match flow.state() {
             State::Opening => return Ok(Known::Nothing { unanswered: Some(flow) }),
-            State::Closed => return Ok(NOTHING),
+            // The client's port is free again, and so it may come by it at once.
+            _ if !is_open(service, flow) => return Ok(NOTHING),
             _ => {}
         }
     }

@@ -125,6 +125,19 @@ fn direct_return_with_a_consistent_algorithm_takes_up_flows_that_it_does_not_kno
 }
 
 #[test]
+fn with_direct_return_a_client_that_has_closed_may_come_again_by_its_port() {
+    let tables = mode(forward::L2, TCP);
+    let connections = || tables.counters.iter().map(|counters| counters.connections.load(Relaxed)).sum::<u64>();
+    for round in 1..=3 {
+        for flags in [SYN, ACK, FIN | ACK, ACK] {
+            let (verdict, _) = from_client(&tables, TcpFrame { flags, ..Default::default() });
+            assert_eq!(verdict, Verdict::Redirect(BACKEND_IFINDEX));
+        }
+        assert_eq!(connections(), round);
+    }
+}
+
+#[test]
 fn source_hash_keeps_a_client_with_its_backend() {
     let mut tables = world();
     let slot = find_v4(&tables) as usize;
