@@ -11,7 +11,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::{MapData, ProgramArray},
-    programs::{ProgramError, TestRun, TestRunAttrs, TestRunOptions, TestRunResult, Xdp, xdp::XdpMode},
+    programs::{TestRun, TestRunAttrs, TestRunOptions, TestRunResult, Xdp, xdp::XdpMode},
 };
 use lb_common::{
     bench::{TEMPLATE_WORDS, Template},
@@ -102,7 +102,7 @@ impl Harness {
             .map_err(load)?;
         let floors = [Floor::Drop, Floor::Pass, Floor::Swap, Floor::Ipip].map(Floor::program);
         for name in floors.into_iter().chain(["restore"]) {
-            xdp(&mut ebpf, name)?.load().map_err(|source| load(source.into()))?;
+            program::entry_point(&mut ebpf, name)?.load().map_err(|source| load(source.into()))?;
         }
         let map = |source| Error::Map { path: "MEASURED".into(), source };
         let measured = ebpf.take_map("MEASURED").expect("lb-bench has it");
@@ -124,7 +124,8 @@ impl Harness {
     ///
     /// Where the kernel refuses.
     pub fn attach(&mut self, floor: Floor, ifindex: u32) -> Result<(), Error> {
-        let attached = xdp(&mut self.ebpf, floor.program())?.attach_to_if_index(ifindex, XdpMode::Driver);
+        let attached =
+            program::entry_point(&mut self.ebpf, floor.program())?.attach_to_if_index(ifindex, XdpMode::Driver);
         attached.map(drop).map_err(|source| Error::Load { source: Box::new(source.into()) })
     }
 
@@ -134,7 +135,7 @@ impl Harness {
     ///
     /// Where the kernel refuses.
     pub fn choose_floor(&mut self, floor: Floor) -> Result<(), Error> {
-        choose(&mut self.measured, xdp(&mut self.ebpf, floor.program())?)
+        choose(&mut self.measured, program::entry_point(&mut self.ebpf, floor.program())?)
     }
 
     /// Chooses the balancer with these tables to measure.
@@ -215,7 +216,7 @@ impl Harness {
         let template = self.template.read(0);
         let slice_mask = u64::from(slice) - 1;
         self.template.write(0, &Template { sent: 0, slice_mask, least_ns: u64::MAX, ..template });
-        let result = xdp(&mut self.ebpf, "restore")?
+        let result = program::entry_point(&mut self.ebpf, "restore")?
             .test_run(options)
             .map_err(|source| Error::Load { source: Box::new(source.into()) })?;
         Ok((Duration::from_nanos(self.template.read(0).least_ns), result))
@@ -321,9 +322,4 @@ impl Dataplane {
         };
         program::ENTRY_POINTS.into_iter().map(&mut load).collect()
     }
-}
-
-fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, Error> {
-    let program = ebpf.program_mut(name).expect("lb-bench has this entry point");
-    program.try_into().map_err(|source: ProgramError| Error::Load { source: Box::new(source.into()) })
 }

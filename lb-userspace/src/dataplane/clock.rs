@@ -9,7 +9,7 @@ use aya::{
 };
 use rustix::time::{ClockId, clock_getres};
 
-use super::{Error, maps::now_ns};
+use super::{Error, maps::now_ns, program};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-clock"));
 
@@ -32,12 +32,7 @@ pub(super) struct Clock {
 pub(super) fn ask() -> Result<Clock, Error> {
     let load = |source: aya::EbpfError| Error::Load { source: Box::new(source) };
     let mut ebpf = EbpfLoader::new().load(OBJECT).map_err(load)?;
-    let program: &mut Xdp = ebpf
-        .program_mut("lb_clock")
-        .expect("lb-clock has this entry point")
-        .try_into()
-        .map_err(|source: ProgramError| load(source.into()))?;
-    program.load().map_err(|source| load(source.into()))?;
+    let program = program::load_entry_point(&mut ebpf, "lb_clock")?;
     // What the coarse clock goes forward by with each (posix_get_coarse_res); less than a second.
     let jiffy_ns = clock_getres(ClockId::MonotonicCoarse).tv_nsec as u32;
     loop {

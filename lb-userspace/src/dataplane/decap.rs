@@ -2,12 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use aya::{
-    EbpfLoader,
-    programs::{ProgramError, Xdp},
-};
+use aya::EbpfLoader;
 
-use super::{Attachment, Error, XdpMode, error, link};
+use super::{Attachment, Error, XdpMode, error, link, program};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-decap"));
 
@@ -19,14 +16,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb
 /// Where the interface does not exist or does not take the program, or the directory cannot hold a pin.
 pub fn attach(pin_dir: &Path, interface: &str, mode: XdpMode) -> Result<Attachment, Error> {
     error::check_bpffs(pin_dir)?;
-    let load = |source: aya::EbpfError| Error::Load { source: Box::new(source) };
-    let mut ebpf = EbpfLoader::new().load(OBJECT).map_err(load)?;
-    let program: &mut Xdp = ebpf
-        .program_mut("lb_decap")
-        .expect("lb-decap has this entry point")
-        .try_into()
-        .map_err(|source: ProgramError| load(source.into()))?;
-    program.load().map_err(|source| load(source.into()))?;
+    let mut ebpf = EbpfLoader::new().load(OBJECT).map_err(|source| Error::Load { source: Box::new(source) })?;
+    let program = program::load_entry_point(&mut ebpf, "lb_decap")?;
     link::attach(program, pin_dir, interface, mode)
 }
 

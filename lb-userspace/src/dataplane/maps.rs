@@ -150,10 +150,12 @@ impl Maps {
 
     /// Backends that exist, flows or not.
     pub(super) fn backends(&self) -> Vec<(u32, Backend)> {
-        (0..self.backends.len())
-            .map(|index| (index, self.backends.read(index)))
-            .filter(|(_, backend)| backend.port.raw() != 0)
-            .collect()
+        (0..self.backends.len()).filter_map(|index| Some((index, self.backend(index)?))).collect()
+    }
+
+    /// The backend at an index, if one exists there.
+    pub(super) fn backend(&self, index: u32) -> Option<Backend> {
+        Some(self.backends.read(index)).filter(|backend| backend.port.raw() != 0)
     }
 
     /// Carries out an operation; how many values it changed.

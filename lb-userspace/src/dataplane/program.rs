@@ -76,8 +76,9 @@ pub(super) fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
     entry_point(ebpf, PROGRAM)
 }
 
-fn entry_point<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, Error> {
-    let program = ebpf.program_mut(name).expect("lb-ebpf has this entry point");
+/// A program of an object that has it.
+pub(super) fn entry_point<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, Error> {
+    let program = ebpf.program_mut(name).expect("the object has this entry point");
     program.try_into().map_err(|source: ProgramError| Error::Load { source: Box::new(source.into()) })
 }
 

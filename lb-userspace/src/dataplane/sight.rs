@@ -99,10 +99,7 @@ pub(super) fn news(maps: &Maps, end: u32, looked: &mut Looked) -> Vec<BackendSig
         if std::mem::replace(known, now) == now {
             continue;
         }
-        let backend = maps.backends.read(index);
-        if backend.port.raw() == 0 {
-            continue;
-        }
+        let Some(backend) = maps.backend(index) else { continue };
         let service = services.entry(backend.service);
         let service = service.or_insert_with(|| address::name(&maps.service_info.read(backend.service).name));
         news.push(BackendSight {
