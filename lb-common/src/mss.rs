@@ -1,19 +1,14 @@
 //! The maximum segment size that a SYN announces, kept within what gets through (RFC 9293, section 3.7.1).
 
-use network_types::tcp::TcpHdr;
-
 use crate::{
     checksum::Change,
     header::{Byte, Checksum, Word},
     packet::Packet,
     rare::Stages,
     rewrite::TCP_CHECKSUM,
-    tcp_option::{self, TcpOption},
+    tcp_option::{self, FIRST, TcpOption},
     wire::Be16,
 };
-
-/// Where options begin.
-const FIRST: usize = size_of::<TcpHdr>();
 
 const MAXIMUM_SEGMENT_SIZE: TcpOption = TcpOption { kind: 2, size: 4 };
 
@@ -25,9 +20,10 @@ pub fn clamp<P: Stages>(packet: &mut P, l4: usize, most: u16) -> Option<()> {
     // With most systems it is the first.
     let TcpOption { kind, size } = MAXIMUM_SEGMENT_SIZE;
     let is_first = packet.at::<Word>(l4 + FIRST)?.get() >> 16 == u32::from(u16::from_be_bytes([kind, size]));
-    let option = match is_first && FIRST + usize::from(size) <= end {
-        true => FIRST,
-        false => tcp_option::find(packet, l4, end, MAXIMUM_SEGMENT_SIZE)?,
+    let option = if is_first && FIRST + usize::from(size) <= end {
+        FIRST
+    } else {
+        tcp_option::find(packet, l4, end, MAXIMUM_SEGMENT_SIZE)?
     };
     lower(packet, l4, option, most)
 }

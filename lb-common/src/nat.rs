@@ -139,6 +139,12 @@ impl Ports {
         (self.first + probe * self.stride) % u32::from(config.nat_port_count).max(1)
     }
 
+    /// A flow by a probe's port.
+    #[inline(always)]
+    fn give(self, config: &Config, flow: FlowWord, probe: u32) -> FlowWord {
+        flow.with_port(port_at(config, self.offset(config, probe)))
+    }
+
     /// In one word.
     #[inline(always)]
     pub const fn to_word(self) -> u64 {
@@ -162,9 +168,7 @@ fn slot_for<T: Tables>(tables: &T, word: FlowWord) -> Option<&NatSlot> {
 /// Whether a client's `fresh` flow may have the port of a probe: what was there is over, and the backend will take the client's SYN.
 #[inline(always)]
 pub fn suits<T: Tables>(tables: &T, client: &Event, fresh: FlowWord, ports: Ports, probe: u32) -> bool {
-    let config = tables.config();
-    let fresh = fresh.with_port(port_at(config, ports.offset(config, probe)));
-    has_room(tables, client, fresh, probe >= PATIENT_PROBES)
+    has_room(tables, client, ports.give(tables.config(), fresh, probe), probe >= PATIENT_PROBES)
 }
 
 /// The same of the port in the flow's word. `urgent` where a flow that has only just closed may go, too.
@@ -203,7 +207,7 @@ pub fn forget<T: Tables>(tables: &T, slot: u32, now: Ticks) -> bool {
 #[inline(always)]
 pub fn missed<T: Tables>(tables: &T, client: &Event, fresh: FlowWord, ports: Ports, probe: u32) -> u32 {
     let config = tables.config();
-    let fresh = fresh.with_port(port_at(config, ports.offset(config, probe)));
+    let fresh = ports.give(config, fresh, probe);
     let Some(old) = slot_for(tables, fresh) else { return u32::MAX };
     let missed = FlowWord(tables.load(&old.word)).missed(fresh.seen(), config);
     if has_room(tables, client, fresh, true) { 0 } else { missed.max(1) }

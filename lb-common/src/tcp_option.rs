@@ -7,6 +7,9 @@ use crate::{header::Byte, packet::Packet, rare::Stages};
 /// Options before the one that is looked for; each but padding has at least two bytes.
 const MAX_OPTIONS: usize = 12;
 
+/// Where they begin.
+pub const FIRST: usize = size_of::<TcpHdr>();
+
 const END: u8 = 0;
 const PADDING: u8 = 1;
 
@@ -22,7 +25,7 @@ pub struct TcpOption {
 /// Where the option of a kind and size stands, from the start of the header at `l4`. The header has `end` bytes.
 #[inline(always)]
 pub fn find<P: Stages>(packet: &P, l4: usize, end: usize, wanted: TcpOption) -> Option<usize> {
-    let mut at = size_of::<TcpHdr>();
+    let mut at = FIRST;
     for _ in 0..MAX_OPTIONS {
         if at + usize::from(wanted.size) > end {
             return None;
