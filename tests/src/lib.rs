@@ -74,7 +74,7 @@ pub use load::{Failure, Load, Progress};
 pub use machine::machine;
 pub use nginx::Nginx;
 pub use node::{Family, Node};
-pub use outage::{Course, Day, Moment, Replay, Scene};
+pub use outage::{Course, DETACHED_AT, Day, Moment, PATIENCE, Replay, Scene};
 pub use paced::Paced;
 pub use process::{Process, run};
 pub use server::Server;
@@ -83,7 +83,7 @@ pub use test::test;
 pub use topology::{Address, Front, Lab, Layout, Router, is_root};
 pub use transfer::{curl, transfer};
 pub use udp::UdpEcho;
-pub use visitors::VIEWS;
+pub use visitors::{AGAIN, VIEWS};
 pub use webhook::{Delivery, Webhook};
 
 /// What `lb -o json` prints.

@@ -36,10 +36,10 @@ use crate::{
 };
 
 /// When web-02 is detached, as a part of the day.
-const DETACHED_AT: f64 = 0.15;
+pub const DETACHED_AT: f64 = 0.15;
 
 /// How long a visitor waits for a page.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub const PATIENCE: Duration = Duration::from_secs(2);
 
 const TICK: Duration = Duration::from_millis(100);
 

@@ -19,7 +19,7 @@ use crate::{http::Connection, node::Node};
 pub const VIEWS: u32 = 3;
 
 /// How long it takes to ask once more.
-const AGAIN: Duration = Duration::from_millis(200);
+pub const AGAIN: Duration = Duration::from_millis(200);
 
 /// A visitor is a thread that does little.
 const STACK: usize = 128 << 10;

@@ -7,7 +7,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use fastrand::Rng;
 use jiff::Timestamp;
-use lab::{Day, VIEWS};
+use lab::{AGAIN, DETACHED_AT, Day, VIEWS};
 
 use self::site::{Answer, Failure, Request, Server};
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
 type Millis = i64;
 
 /// Visitors give up after that long.
-const PATIENCE: Millis = 2000;
+const PATIENCE: Millis = lab::PATIENCE.as_millis() as Millis;
 const STEP: Millis = 10;
 /// Between two looks at what was counted.
 const LOOK: Millis = controller::LOOK.as_millis() as Millis;
@@ -166,7 +166,7 @@ impl Stage {
         let mut again = VecDeque::new();
         let mut looks = self.rng.i64(0..LOOK);
         let mut ticks = self.rng.i64(0..1000);
-        let detach_at = day * 15 / 100;
+        let detach_at = (day as f64 * DETACHED_AT) as Millis;
         for now in (0..day).step_by(STEP as usize) {
             if let Some(detached_for) = detached_for.filter(|_| (now..now + STEP).contains(&detach_at)) {
                 let wish = AdminChange { until: Some(moment(now + detached_for)), ..admin(Admin::Disabled) };
@@ -175,7 +175,7 @@ impl Stage {
             }
             while let Some((_, visitor)) = requests.pop_if(|(at, _)| *at <= now) {
                 if !self.ask(visitor, now) && self.replay.retries {
-                    again.push_back((now + 200, visitor));
+                    again.push_back((now + millis(AGAIN), visitor));
                 }
             }
             while let Some((_, visitor)) = again.pop_front_if(|(at, _)| *at <= now) {
