@@ -338,9 +338,10 @@ impl Wire {
             front.ip_batch(&format!("link set {end} up\n"))?;
         }
         let index = |name| interface::index(name).with_context(|| format!("{name} is not there"));
-        harness.attach(Floor::Pass, index(near)?)?;
+        let ifindex = index(near)?;
+        harness.attach(Floor::Pass, ifindex)?;
         harness.attach(Floor::Drop, index(far)?)?;
-        Ok(Self { ifindex: index(near)?, front })
+        Ok(Self { ifindex, front })
     }
 
     /// Frames that have come to the far end.
