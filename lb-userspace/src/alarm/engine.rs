@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Condition, Kind, Notice, Scope, Silence, Status, Subject};
 
+/// What has yet to fire is forgotten when it has not held for so long: what comes and goes by the second goes on.
+const GAP: Duration = Duration::from_secs(2);
+
 /// Whoever is told, as far as the engine must know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
@@ -173,10 +176,10 @@ impl Engine {
             if holding.contains(&active.subject) {
                 return true;
             }
-            if active.firing.is_none() {
-                return false;
-            }
             let well = *active.well.get_or_insert(now);
+            if active.firing.is_none() {
+                return elapsed(well, now) < GAP;
+            }
             if elapsed(well, now) < resolve_after {
                 return true;
             }

@@ -74,6 +74,8 @@ impl World {
                 "down" => (backend.in_rotation, backend.down) = (false, true),
                 "unreachable" => (backend.in_rotation, backend.unreachable) = (false, true),
                 "ejected" => (backend.in_rotation, backend.ejected) = (false, true),
+                "fails" => backend.failing = Some((now, "5 of 10 answers are 5xx".into())),
+                "answers" => backend.failing = None,
                 "weight0" => backend.in_rotation = false,
                 "standby" => (backend.in_rotation, backend.stands_by) = (false, true),
                 "disabled" => {
@@ -191,6 +193,21 @@ fn what_comes_back_within_the_pause_has_not_ended() {
             "31 page resolved redundancy-lost web",
             "31 page resolved backend-down web/web-02",
         ],
+    );
+}
+
+#[test]
+fn what_comes_and_goes_by_the_second_holds() {
+    check(
+        &[(10, "web-02 fails"), (11, "web-02 answers"), (13, "web-02 fails"), (14, "web-02 answers")],
+        30,
+        &["13 page firing failing web/web-02", "19 page resolved failing web/web-02"],
+    );
+    // As long as it does not come again within a moment, it is one.
+    check(
+        &[(10, "web-02 fails"), (11, "web-02 answers"), (14, "web-02 fails"), (15, "web-02 answers")],
+        30,
+        &[],
     );
 }
 
