@@ -83,6 +83,22 @@ pub fn open<T: Tables>(
     Ok(flow)
 }
 
+/// Begins a flow that needs nothing but its place in the flow table, with the backend at a [`schedule::point`]. None where it is
+/// not so simple: it is known, or there is no backend for it or no place.
+#[inline(always)]
+pub fn open_plainly<T: Tables>(tables: &T, key: &flow::Key, slot: u32, point: u64) -> Option<FlowWord> {
+    let service = tables.service(slot)?;
+    if flow::find(tables, key).is_some() {
+        return None;
+    }
+    let index = schedule::plain(tables, slot, service, point)?;
+    let counters = tables.counters(index)?;
+    let flow = FlowWord::new(index, Be16::from_raw(0), State::Opening, Ticks::from_ns(tables.now_ns()));
+    flow::insert(tables, key, flow).ok()?;
+    tables.count(&counters.connections, 1);
+    Some(flow)
+}
+
 /// Makes the flow: its slot for replies, and its place in the table.
 #[inline(always)]
 fn begin<T: Tables>(
@@ -211,6 +227,12 @@ fn see<T: Tables>(tables: &T, slot: &NatSlot, before: FlowWord, after: FlowWord,
 #[inline(always)]
 pub fn is_nat(service: &Service) -> bool {
     matches!(service.forward, forward::NAT | forward::DNAT)
+}
+
+/// Whether a new flow of a service takes nothing but a place in the flow table.
+#[inline(always)]
+pub fn is_plain(service: &Service) -> bool {
+    !is_nat(service) && !schedule::counts_flows(service)
 }
 
 /// Whether a live flow counts as open. With direct return the backend's FIN is not seen: the client's ends the flow.

@@ -7,7 +7,7 @@ use network_types::{
 
 use crate::{
     encap,
-    event::{Event, is_nat, is_open},
+    event::{Event, is_nat, is_open, is_plain},
     flow::{self, FlowWord, State, Ticks},
     http, icmp,
     ip::{Ip, L3, TCP, UDP},
@@ -111,10 +111,12 @@ fn from_client<R: Road, I: Ip, P: Stages, T: Tables>(
     if datagram.hop_limit <= 1 {
         return Err(DropReason::HopLimit);
     }
-    if !R::RARE && datagram.flags.begin_or_end() {
-        return Ok(Verdict::Rare);
-    }
-    let (flow, backend) = match established::<R, I, P, T>(packet, tables, datagram, slot, service)? {
+    let known = if !R::RARE && datagram.flags.begin_or_end() {
+        plainly_opened(tables, datagram, slot, service)
+    } else {
+        established::<R, I, P, T>(packet, tables, datagram, slot, service)?
+    };
+    let (flow, backend) = match known {
         Known::Flow(flow, backend) => (flow, backend),
         Known::Nothing { unanswered } if R::RARE => opened(packet, tables, datagram, slot, service, unanswered)?,
         Known::Nothing { .. } => return Ok(Verdict::Rare),
@@ -128,7 +130,7 @@ fn from_client<R: Road, I: Ip, P: Stages, T: Tables>(
         return too_big::<R, I, P, T>(packet, tables, datagram, backend.mtu.wrapping_sub(overhead));
     }
     tables.count_in(flow.backend(), datagram.bytes()).ok_or(DropReason::Internal)?;
-    if R::RARE && datagram.flags.syn() {
+    if datagram.flags.syn() {
         clamp(packet, datagram, backend, overhead);
     }
     to_backend(packet, datagram, service, flow, backend)
@@ -192,6 +194,26 @@ fn established<'t, R: Road, I: Ip, P: Stages, T: Tables>(
         return Ok(NOTHING);
     }
     Ok(Known::Flow(flow, backend))
+}
+
+/// A new flow on the common path, where nothing is to be made for it but its place in the flow table.
+#[inline(always)]
+fn plainly_opened<'t, I: Ip, T: Tables>(
+    tables: &'t T,
+    datagram: &Datagram<I>,
+    slot: u32,
+    service: &Service,
+) -> Known<'t> {
+    /// A SYN without data is not larger, and no path's MTU is smaller.
+    const HEADERS: u16 = 128;
+    const NOTHING: Known<'static> = Known::Nothing { unanswered: None };
+    if !datagram.flags.opens() || datagram.length > HEADERS || !is_plain(service) {
+        return NOTHING;
+    }
+    let key = flow::Key::new(tables.config(), I::FAMILY, datagram.source.words(), datagram.source_port, slot);
+    let point = schedule::point(service, datagram.source.words(), datagram.source_port);
+    let found = tables.open_plainly(&key, slot, point);
+    found.and_then(|flow| Some(Known::Flow(flow, tables.backend(flow.backend())?))).unwrap_or(NOTHING)
 }
 
 /// A new flow.

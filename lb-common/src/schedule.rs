@@ -38,9 +38,7 @@ pub fn backend<T: Tables>(
     }
     match service.algorithm {
         algorithm::MAGLEV | algorithm::SOURCE_HASH => {
-            let has_port = service.algorithm == algorithm::MAGLEV;
-            let port = if has_port { source_port } else { Be16::from_raw(0) };
-            from(tables, ring, consistent(service, ring, source, port), avoid)
+            from(tables, ring, hash::scale(point(service, source, source_port), ring.length), avoid)
         }
         algorithm::LEAST_CONNECTIONS => fewest(tables, slot, ring, avoid),
         algorithm::RANDOM_TWO => two(tables, ring, avoid),
@@ -85,14 +83,30 @@ fn next_turn<T: Tables>(tables: &T, slot: u32, ring: Ring) -> Result<u32, DropRe
     Ok(turn as u32)
 }
 
-/// The Maglev slot of the client's address, and port if that is to matter. The key is public, so that front nodes with the
-/// same backends agree.
+/// Where in a consistent ring the client's address lies, and its port if that is to matter, as a hash. The key is public, so
+/// that front nodes with the same backends agree.
 #[inline(always)]
-fn consistent(service: &Service, ring: Ring, source: AddressWords, source_port: Be16) -> u32 {
+pub fn point(service: &Service, source: AddressWords, source_port: Be16) -> u64 {
     let key = &hash::PUBLIC_KEY;
-    let from = hash::nh(key, source, u32::from(source_port.raw()));
+    let port = if service.algorithm == algorithm::SOURCE_HASH { Be16::from_raw(0) } else { source_port };
+    let from = hash::nh(key, source, u32::from(port.raw()));
     let to = hash::nh(key, service.address, u32::from(service.port.raw()) << 16 | u32::from(service.protocol));
-    hash::scale(from ^ to, ring.length)
+    from ^ to
+}
+
+/// The backend at a [`point`], or whose turn it is; none where a new flow needs more of a choice.
+#[inline(always)]
+pub fn plain<T: Tables>(tables: &T, slot: u32, service: &Service, point: u64) -> Option<u32> {
+    let ring = Ring::from_word(service.ring);
+    if ring.length == 0 {
+        return None;
+    }
+    let position = match service.algorithm {
+        algorithm::ROUND_ROBIN => next_turn(tables, slot, ring).ok()?,
+        _ if is_consistent(service) => hash::scale(point, ring.length),
+        _ => return None,
+    };
+    entry(tables, ring, position).ok()
 }
 
 /// The backend with the fewest open flows for its weight, each standing in the ring once.

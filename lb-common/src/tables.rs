@@ -74,6 +74,12 @@ pub trait Tables: Sized {
         event::open(self, event, backend, place)
     }
 
+    /// [`event::open_plainly`].
+    #[inline(always)]
+    fn open_plainly(&self, key: &flow::Key, service: u32, point: u64) -> Option<FlowWord> {
+        event::open_plainly(self, key, service, point)
+    }
+
     /// [`flow::find`], off the common path.
     #[inline(always)]
     fn find_flow(&self, key: &flow::Key) -> Option<FlowWord> {

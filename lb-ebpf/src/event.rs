@@ -40,6 +40,13 @@ pub(crate) extern "C" fn flow_open(event: *const Event, backend: u32, place: u64
 
 #[unsafe(no_mangle)]
 #[inline(never)]
+pub(crate) extern "C" fn flow_open_plainly(tag: u64, hash: u64, service: u32, point: u64) -> u64 {
+    let flow = event::open_plainly(&Maps, &Key::of_parts(tag, hash), service, point);
+    encode(flow.ok_or(DropReason::Internal))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
 pub(crate) extern "C" fn flow_find(tag: u64, hash: u64) -> u64 {
     encode(flow::find(&Maps, &Key::of_parts(tag, hash)).ok_or(DropReason::Internal))
 }

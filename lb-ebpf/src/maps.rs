@@ -237,6 +237,12 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn open_plainly(&self, key: &Key, service: u32, point: u64) -> Option<FlowWord> {
+        let (tag, hash) = key.parts();
+        event::decode(event::flow_open_plainly(tag, hash, service, point)).ok()
+    }
+
+    #[inline(always)]
     fn find_flow(&self, key: &Key) -> Option<FlowWord> {
         let (tag, hash) = key.parts();
         event::decode(event::flow_find(tag, hash)).ok()
