@@ -63,7 +63,7 @@ fn read(line: &str) -> Result<Answer, String> {
     let figures = figures.map_err(|error| format!("the agent says JSON, and not that of `lb agent`: {error}"))?;
     let mut answer = parse(&printable(figures.words.as_bytes()))?;
     // A percentage.
-    answer.agent.memory = Some(figures.memory_available_percent.round().clamp(0.0, 100.0) as u16);
+    answer.agent.memory = Some(figures.memory_available_percent.round_ties_even().clamp(0.0, 100.0) as u16);
     Ok(answer)
 }
 
