@@ -408,9 +408,12 @@ fn locate_in<'t, T: Tables>(tables: &T, set: &'t FlowSet, tag: u64) -> Option<(&
 /// Puts a flow that [`find`] does not find into a slot whose flow is over.
 #[inline(always)]
 pub fn insert<T: Tables>(tables: &T, key: &Key, word: FlowWord) -> Result<(), DropReason> {
-    let mut sets = key.sets(tables.config()).into_iter();
-    let put = sets.any(|set| put(tables, set, key.tag, word, word.seen()).is_some());
-    if put { Ok(()) } else { Err(DropReason::FlowTableFull) }
+    for set in key.sets(tables.config()) {
+        if put(tables, set, key.tag, word, word.seen()).is_some() {
+            return Ok(());
+        }
+    }
+    Err(DropReason::FlowTableFull)
 }
 
 /// Puts a flow into a slot of a set whose flow is over.

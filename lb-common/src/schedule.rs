@@ -88,8 +88,8 @@ fn next_turn<T: Tables>(tables: &T, slot: u32, ring: Ring) -> Result<u32, DropRe
 #[inline(always)]
 pub fn point(service: &Service, source: AddressWords, source_port: Be16) -> u64 {
     let key = &hash::PUBLIC_KEY;
-    let port = if service.algorithm == algorithm::SOURCE_HASH { Be16::from_raw(0) } else { source_port };
-    let from = hash::nh(key, source, u32::from(port.raw()));
+    let has_port = service.algorithm == algorithm::MAGLEV;
+    let from = hash::nh(key, source, if has_port { source_port.raw().into() } else { 0 });
     let to = hash::nh(key, service.address, u32::from(service.port.raw()) << 16 | u32::from(service.protocol));
     from ^ to
 }
