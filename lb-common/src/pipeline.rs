@@ -112,7 +112,7 @@ fn from_client<R: Road, I: Ip, P: Stages, T: Tables>(
         return Err(DropReason::HopLimit);
     }
     let known = if !R::RARE && datagram.flags.begin_or_end() {
-        plainly_opened(tables, datagram, slot, service)
+        plainly_opened(packet, tables, datagram, slot, service)
     } else {
         established::<R, I, P, T>(packet, tables, datagram, slot, service)?
     };
@@ -121,16 +121,12 @@ fn from_client<R: Road, I: Ip, P: Stages, T: Tables>(
         Known::Nothing { unanswered } if R::RARE => opened(packet, tables, datagram, slot, service, unanswered)?,
         Known::Nothing { .. } => return Ok(Verdict::Rare),
     };
-    let overhead = match service.forward {
-        forward::IPIP => encap::overhead(backend, false),
-        forward::GUE => encap::overhead(backend, true),
-        _ => 0,
-    };
+    let overhead = overhead(service, backend);
     if overhead != 0 && backend.mtu != 0 && datagram.length > backend.mtu.wrapping_sub(overhead) {
         return too_big::<R, I, P, T>(packet, tables, datagram, backend.mtu.wrapping_sub(overhead));
     }
     tables.count_in(flow.backend(), datagram.bytes()).ok_or(DropReason::Internal)?;
-    if datagram.flags.syn() {
+    if R::RARE && datagram.flags.syn() {
         clamp(packet, datagram, backend, overhead);
     }
     to_backend(packet, datagram, service, flow, backend)
@@ -198,13 +194,14 @@ fn established<'t, R: Road, I: Ip, P: Stages, T: Tables>(
 
 /// A new flow on the common path, where nothing is to be made for it but its place in the flow table.
 #[inline(always)]
-fn plainly_opened<'t, I: Ip, T: Tables>(
+fn plainly_opened<'t, I: Ip, P: Stages, T: Tables>(
+    packet: &mut P,
     tables: &'t T,
     datagram: &Datagram<I>,
     slot: u32,
     service: &Service,
 ) -> Known<'t> {
-    /// A SYN without data is not larger, and no path's MTU is smaller.
+    /// A SYN without data is not larger, and what gets to a backend is not smaller.
     const HEADERS: u16 = 128;
     const NOTHING: Known<'static> = Known::Nothing { unanswered: None };
     if !datagram.flags.opens() || datagram.length > HEADERS || !is_plain(service) {
@@ -212,8 +209,20 @@ fn plainly_opened<'t, I: Ip, T: Tables>(
     }
     let key = flow::Key::new(tables.config(), I::FAMILY, datagram.source.words(), datagram.source_port, slot);
     let point = schedule::point(service, datagram.source.words(), datagram.source_port);
-    let found = tables.open_plainly(&key, slot, point);
-    found.and_then(|flow| Some(Known::Flow(flow, tables.backend(flow.backend())?))).unwrap_or(NOTHING)
+    let Some(flow) = tables.open_plainly(&key, slot, point) else { return NOTHING };
+    let Some(backend) = tables.backend(flow.backend()) else { return NOTHING };
+    clamp(packet, datagram, backend, overhead(service, backend));
+    Known::Flow(flow, backend)
+}
+
+/// Bytes that the way to a backend adds to a packet.
+#[inline(always)]
+fn overhead(service: &Service, backend: &Backend) -> u16 {
+    match service.forward {
+        forward::IPIP => encap::overhead(backend, false),
+        forward::GUE => encap::overhead(backend, true),
+        _ => 0,
+    }
 }
 
 /// A new flow.
