@@ -77,6 +77,61 @@ fn l2_changes_nothing_but_the_mac_addresses() {
     assert_eq!(bytes[12..], frame.bytes()[12..]);
 }
 
+/// A mode, an algorithm, and whether the common path begins flows of such a service.
+const BEGINNINGS: [(u8, u8, bool); 9] = [
+    (forward::L2, algorithm::ROUND_ROBIN, true),
+    (forward::IPIP, algorithm::ROUND_ROBIN, true),
+    (forward::IPIP, algorithm::MAGLEV, true),
+    (forward::GUE, algorithm::SOURCE_HASH, true),
+    (forward::IPIP, algorithm::LEAST_CONNECTIONS, false),
+    (forward::IPIP, algorithm::RANDOM_TWO, false),
+    (forward::NAT, algorithm::MAGLEV, false),
+    (forward::NAT, algorithm::ROUND_ROBIN, false),
+    (forward::DNAT, algorithm::MAGLEV, false),
+];
+
+#[test]
+fn a_flow_begins_on_the_common_path_as_on_the_rare_one_where_it_needs_nothing_but_its_place() {
+    for (forward, algorithm, is_plain) in BEGINNINGS {
+        let worlds = [0, 1].map(|_| {
+            let mut tables = mode(forward, TCP);
+            let slot = find_v4(&tables) as usize;
+            tables.services[slot].algorithm = algorithm;
+            tables.backends.iter_mut().for_each(|backend| backend.mtu = 1400);
+            tables
+        });
+        let begins = |port: u16, flags, payload| TcpFrame {
+            source: SocketAddr::from(([192, 0, 2, 1], port)),
+            flags,
+            tcp_options: &[2, 4, 5, 0xb4],
+            payload,
+            ..Default::default()
+        };
+        let mut frames: Vec<(TcpFrame<'_>, bool)> =
+            (40_000..40_040).map(|port| (begins(port, SYN, &[]), is_plain)).collect();
+        // One that is known, one with data, one that is no beginning.
+        frames.extend([
+            (begins(40_000, SYN, &[]), false),
+            (begins(50_000, SYN, &[0; 200]), false),
+            (begins(50_001, SYN | ACK, &[]), false),
+            (begins(50_002, SYN | FIN, &[]), false),
+        ]);
+        for (frame, on_common_path) in frames {
+            let (mut common, mut rare) = (frame.bytes(), frame.bytes());
+            let verdict = process(&mut Frame::new(&mut common, CLIENT_IFINDEX), &worlds[0]);
+            assert_eq!(verdict != Verdict::Rare, on_common_path, "{forward} {algorithm} {frame:?}");
+            let expected = crate::rare::process(&mut Frame::new(&mut rare, CLIENT_IFINDEX), &worlds[1]);
+            let verdict = match verdict {
+                Verdict::Rare => crate::rare::process(&mut Frame::new(&mut common, CLIENT_IFINDEX), &worlds[0]),
+                verdict => verdict,
+            };
+            assert_eq!((verdict, common), (expected, rare), "{forward} {algorithm} {frame:?}");
+        }
+        let [one, other] = worlds.map(|tables| std::format!("{tables:?}"));
+        assert_eq!(one, other, "{forward} {algorithm}");
+    }
+}
+
 #[test]
 fn what_is_encapsulated_comes_out_as_it_was_but_for_a_hop() {
     for (mode_of, v6) in [(forward::IPIP, false), (forward::GUE, false), (forward::IPIP, true), (forward::GUE, true)] {

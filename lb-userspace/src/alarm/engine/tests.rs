@@ -204,11 +204,7 @@ fn what_comes_and_goes_by_the_second_holds() {
         &["13 page firing failing web/web-02", "19 page resolved failing web/web-02"],
     );
     // As long as it does not come again within a moment, it is one.
-    check(
-        &[(10, "web-02 fails"), (11, "web-02 answers"), (14, "web-02 fails"), (15, "web-02 answers")],
-        30,
-        &[],
-    );
+    check(&[(10, "web-02 fails"), (11, "web-02 answers"), (14, "web-02 fails"), (15, "web-02 answers")], 30, &[]);
 }
 
 #[test]
