@@ -24,14 +24,14 @@ use crate::{
     wire::{Address, Be16},
 };
 
-/// Which of the two paths this is: the common one leaves to the rare one whatever is not a packet of a known flow, or
-/// changes more than counters and the packet.
+/// Which of the two paths this is: the common one leaves to the rare one whatever is not a packet of a known flow nor begins one
+/// plainly, or changes more than counters and the packet.
 pub trait Road {
     /// Whether it is the rare one, which does everything.
     const RARE: bool;
 }
 
-/// Packets of known flows.
+/// Packets of known flows, and plain beginnings.
 #[derive(Debug)]
 pub struct Common;
 
