@@ -46,10 +46,11 @@ pub(crate) fn summarise(course: &Course) {
     if let Some(at) = course.first_trouble() {
         println!("more than one in a hundred failed for the first time after {}", seconds(at));
     }
-    match course.alarm_seconds() {
-        Some(after) if after >= 0.0 => println!("the alarm was received {after:.2} s after web-02's time was up"),
-        Some(before) => println!("the alarm was received {:.2} s before web-02's time was up", -before),
-        None => println!("nobody was told"),
+    match (course.alarm_seconds(), course.alarm) {
+        (Some(after), _) if after >= 0.0 => println!("the alarm was received {after:.2} s after web-02's time was up"),
+        (Some(before), _) => println!("the alarm was received {:.2} s before web-02's time was up", -before),
+        (None, Some(at)) => println!("the alarm was received at {}; web-02's time was not up", seconds(at)),
+        (None, None) => println!("nobody was told"),
     }
 }
 
