@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use lab::{Daemon, Family, Front, Health, Json, Lab, Layout, Nginx, Paced, Service, Tally, backend, test};
+use lab::{
+    Daemon, Family, Front, Health, Json, Lab, Layout, Nginx, Paced, Service, Tally, backend, configuration, test,
+};
 
 const CONNECTIONS: u32 = 10_000;
 const RATE: u32 = 1_000;
@@ -16,7 +18,7 @@ const ONE_RETRANSMISSION: Duration = Duration::from_millis(1900);
 fn a_host_that_vanishes_fails_no_new_connection() {
     test(&Layout::default(), |lab| {
         let _servers = Nginx::start_all(lab)?;
-        let daemon = Daemon::start(lab, &[unnoticed(lab, Family::V4)])?;
+        let daemon = unjudging(lab, &unnoticed(lab, Family::V4))?;
         vanish(lab)?;
         let paced = lab.client().paced(Lab::VIP.socket(Family::V4), CONNECTIONS, RATE);
         check(&paced, &daemon, CONNECTIONS)?;
@@ -27,10 +29,25 @@ fn a_host_that_vanishes_fails_no_new_connection() {
 
 #[test]
 #[ignore = "ten thousand connections at a steady pace want a machine of their own: run with --ignored"]
+fn what_the_traffic_tells_of_a_host_that_vanishes_keeps_others_from_waiting() {
+    test(&Layout::default(), |lab| {
+        let _servers = Nginx::start_all(lab)?;
+        let daemon = Daemon::start(lab, &[unnoticed(lab, Family::V4)])?;
+        vanish(lab)?;
+        let paced = lab.client().paced(Lab::VIP.socket(Family::V4), CONNECTIONS, RATE);
+        let late = served(&paced, CONNECTIONS);
+        assert!(late < CONNECTIONS as usize / 8, "{late} of {CONNECTIONS} were late");
+        assert_eq!(backend(&daemon.status()?, "web-01")?["in_rotation"], false, "the traffic tells");
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "ten thousand connections at a steady pace want a machine of their own: run with --ignored"]
 fn a_process_that_is_killed_fails_no_new_connection() {
     test(&Layout::default(), |lab| {
         let mut servers = Nginx::start_all(lab)?;
-        let daemon = Daemon::start(lab, &[unnoticed(lab, Family::V4)])?;
+        let daemon = unjudging(lab, &unnoticed(lab, Family::V4))?;
         servers[0].stop()?;
         let paced = lab.client().paced(Lab::VIP.socket(Family::V4), CONNECTIONS, RATE);
         check(&paced, &daemon, CONNECTIONS)?;
@@ -47,7 +64,7 @@ fn a_process_that_is_killed_fails_no_new_connection() {
 fn both_hold_for_ipv6() {
     test(&Layout::default(), |lab| {
         let mut servers = Nginx::start_all(lab)?;
-        let daemon = Daemon::start(lab, &[unnoticed(lab, Family::V6)])?;
+        let daemon = unjudging(lab, &unnoticed(lab, Family::V6))?;
         vanish(lab)?;
         let vip = Lab::VIP.socket(Family::V6);
         check(&lab.client().paced(vip, 1000, RATE), &daemon, 1000)?;
@@ -130,17 +147,28 @@ fn unnoticed(lab: &Lab, family: Family) -> Service {
     Service { health, ..Service::web(lab, family) }
 }
 
+/// A daemon that does not notice by the traffic either.
+fn unjudging(lab: &Lab, service: &Service) -> Result<Daemon> {
+    let unjudged = format!("\n[service.{}.passive]\nenabled = false\n", service.name);
+    Daemon::start_with(lab, &(configuration(lab, std::slice::from_ref(service)) + &unjudged))
+}
+
 /// Takes web-01 off the network: no RST, no ICMP, silence.
 fn vanish(lab: &Lab) -> Result<()> {
     lab.switch().ip_batch("link set web-01-eth0 down\n")
 }
 
-fn check(paced: &Paced, daemon: &Daemon, connections: u32) -> Result<()> {
-    let Paced { tally, began_in, .. } = paced;
+/// That web-02 served all of them, after one retransmission at most: how many waited for that.
+fn served(paced: &Paced, connections: u32) -> usize {
+    let tally = &paced.tally;
     assert_eq!(tally.failures, [""; 0], "of {connections}");
     assert_eq!(tally.of("web-02"), u64::from(connections), "{:?}", tally.answers);
     assert!(paced.slowest() < ONE_RETRANSMISSION, "the slowest took {:?}", paced.slowest());
-    let late = paced.slower_than(Duration::from_millis(900));
+    paced.slower_than(Duration::from_millis(900))
+}
+
+fn check(paced: &Paced, daemon: &Daemon, connections: u32) -> Result<()> {
+    let (late, began_in) = (served(paced, connections), &paced.began_in);
     let half = connections as usize / 2;
     assert!(late.abs_diff(half) < half / 5, "{late} of {connections} were late; half of them met the dead server");
     let planned = Duration::from_secs(1) * connections / RATE;
