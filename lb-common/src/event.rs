@@ -48,6 +48,59 @@ impl Event {
     }
 }
 
+/// Begins a flow: chooses its backend, and makes room for it where there is none. A SYN that was not answered goes on as the flow
+/// that it began where there is no other backend.
+#[inline(always)]
+pub fn begin<T: Tables>(tables: &T, event: &Event, unanswered: Option<FlowWord>) -> Result<FlowWord, DropReason> {
+    let service = tables.service(event.service).ok_or(DropReason::Internal)?;
+    let backend = tables.choose(event)?;
+    if let Some(flow) = unanswered
+        && backend == event.avoid
+    {
+        // By the same port unless that has become another's.
+        if tables.advance(event) {
+            return Ok(flow);
+        }
+        if room::is_limited(service) {
+            tables.add(tables.load_of(backend).ok_or(DropReason::Internal)?, 1);
+        }
+    }
+    let mut flow = with(tables, event, service, backend);
+    // Once for its port, once for its place in the table.
+    for _ in 0..2 {
+        if let Err(reason) = flow
+            && room_was_made(tables, event, service, backend, reason)
+        {
+            flow = with(tables, event, service, backend);
+        }
+    }
+    if flow.is_err() && room::is_limited(service) {
+        room::give(tables, backend);
+    }
+    flow
+}
+
+/// A flow with a backend.
+#[inline(always)]
+fn with<T: Tables>(tables: &T, event: &Event, service: &Service, backend: u32) -> Result<FlowWord, DropReason> {
+    let place = match service.forward {
+        forward::NAT => tables.nat_pick(event, backend),
+        forward::DNAT => tables.dnat_pick(event, backend),
+        _ => None,
+    };
+    tables.open(event, backend, place)
+}
+
+/// Makes room for a flow that was refused for `reason`, if that helps.
+#[inline(always)]
+fn room_was_made<T: Tables>(tables: &T, event: &Event, service: &Service, backend: u32, reason: DropReason) -> bool {
+    match reason {
+        DropReason::FlowTableFull => tables.flow_make_room(event),
+        DropReason::NatPortsExhausted if service.forward == forward::NAT => tables.nat_make_room(event, backend),
+        _ => false,
+    }
+}
+
 /// The index of the backend for a new flow: as the algorithm schedules it, or where there is room; there it has its place.
 #[inline(always)]
 pub fn choose<T: Tables>(tables: &T, event: &Event) -> Result<u32, DropReason> {
@@ -74,7 +127,7 @@ pub fn open<T: Tables>(
     let backend = tables.backend(index).ok_or(DropReason::Internal)?;
     let now = Ticks::from_ns(tables.now_ns());
     let fresh = FlowWord::new(index, Be16::from_raw(0), State::from_bits(event.state), now);
-    let flow = begin(tables, event, service, backend, fresh, place)?;
+    let flow = make(tables, event, service, backend, fresh, place)?;
     let counters = tables.counters(index).ok_or(DropReason::Internal)?;
     tables.count(&counters.connections, 1);
     if schedule::counts_flows(service) && !room::is_limited(service) {
@@ -101,7 +154,7 @@ pub fn open_plainly<T: Tables>(tables: &T, key: &flow::Key, slot: u32, point: u6
 
 /// Makes the flow: its slot for replies, and its place in the table.
 #[inline(always)]
-fn begin<T: Tables>(
+fn make<T: Tables>(
     tables: &T,
     event: &Event,
     service: &Service,

@@ -16,7 +16,7 @@ use crate::{
     packet::Packet,
     parse::{self, Datagram, Parsed},
     rare::Stages,
-    reset, rewrite, room, schedule, service,
+    reset, rewrite, schedule, service,
     tables::Tables,
     time_wait::Mark,
     verdict::{DropReason, Verdict},
@@ -244,52 +244,8 @@ fn opened<'t, I: Ip, P: Stages, T: Tables>(
     };
     let avoid = unanswered.map_or(schedule::NOBODY, FlowWord::backend);
     let event = Event { avoid, state: state as u32, ..event(packet, datagram, slot, service)? };
-    let backend = tables.choose(&event)?;
-    if let Some(flow) = unanswered
-        && backend == avoid
-    {
-        // There is no other: the SYN goes where it went before, by the same port unless that has become another's.
-        if tables.advance(&event) {
-            return Ok((flow, tables.backend(backend).ok_or(DropReason::Internal)?));
-        }
-        if room::is_limited(service) {
-            tables.add(tables.load_of(backend).ok_or(DropReason::Internal)?, 1);
-        }
-    }
-    let mut flow = begin(tables, &event, service, backend);
-    // Once for its port, once for its place in the table.
-    for _ in 0..2 {
-        if let Err(reason) = flow
-            && make_room(tables, &event, service, backend, reason)
-        {
-            flow = begin(tables, &event, service, backend);
-        }
-    }
-    if flow.is_err() && room::is_limited(service) {
-        room::give(tables, backend);
-    }
-    let flow = flow?;
+    let flow = tables.begin(&event, unanswered)?;
     Ok((flow, tables.backend(flow.backend()).ok_or(DropReason::Internal)?))
-}
-
-#[inline(always)]
-fn begin<T: Tables>(tables: &T, event: &Event, service: &Service, backend: u32) -> Result<FlowWord, DropReason> {
-    let place = match service.forward {
-        forward::NAT => tables.nat_pick(event, backend),
-        forward::DNAT => tables.dnat_pick(event, backend),
-        _ => None,
-    };
-    tables.open(event, backend, place)
-}
-
-/// Makes room for a flow that was refused for `reason`.
-#[inline(always)]
-fn make_room<T: Tables>(tables: &T, event: &Event, service: &Service, backend: u32, reason: DropReason) -> bool {
-    match reason {
-        DropReason::FlowTableFull => tables.flow_make_room(event),
-        DropReason::NatPortsExhausted if service.forward == forward::NAT => tables.nat_make_room(event, backend),
-        _ => false,
-    }
 }
 
 #[inline(always)]

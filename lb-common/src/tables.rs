@@ -74,6 +74,12 @@ pub trait Tables: Sized {
         event::open(self, event, backend, place)
     }
 
+    /// [`event::begin`].
+    #[inline(always)]
+    fn begin(&self, event: &Event, unanswered: Option<FlowWord>) -> Result<FlowWord, DropReason> {
+        event::begin(self, event, unanswered)
+    }
+
     /// [`event::open_plainly`].
     #[inline(always)]
     fn open_plainly(&self, key: &flow::Key, service: u32, point: u64) -> Option<FlowWord> {

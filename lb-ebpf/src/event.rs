@@ -30,10 +30,19 @@ pub(crate) fn decode(value: u64) -> Result<FlowWord, DropReason> {
     if word.state() == State::Free { Err(DropReason::from_number(value as u8)) } else { Ok(word) }
 }
 
+/// Zero for a flow that there is none of.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn flow_begin(event: *const Event, unanswered: u64) -> u64 {
+    // SAFETY: the verifier checks that it is null or an event.
+    let Some(event) = (unsafe { event.as_ref() }) else { return encode(Err(DropReason::Internal)) };
+    encode(event::begin(&Maps, event, (unanswered != 0).then_some(FlowWord(unanswered))))
+}
+
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn flow_open(event: *const Event, backend: u32, place: u64) -> u64 {
-    // SAFETY: the verifier checks that it is null or an event.
+    // SAFETY: as above.
     let Some(event) = (unsafe { event.as_ref() }) else { return encode(Err(DropReason::Internal)) };
     encode(event::open(&Maps, event, backend, decode_place(place)))
 }

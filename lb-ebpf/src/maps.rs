@@ -237,6 +237,11 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn begin(&self, event: &Event, unanswered: Option<FlowWord>) -> Result<FlowWord, DropReason> {
+        event::decode(event::flow_begin(event, unanswered.map_or(0, |flow| flow.0)))
+    }
+
+    #[inline(always)]
     fn open_plainly(&self, key: &Key, service: u32, point: u64) -> Option<FlowWord> {
         let (tag, hash) = key.parts();
         event::decode(event::flow_open_plainly(tag, hash, service, point)).ok()
