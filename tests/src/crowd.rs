@@ -20,6 +20,9 @@ const THREADS: usize = 4;
 /// Between two rounds: the machine is left to the others.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// For an answer: a flood may cost segments again and again; what counts is whether the connection goes on.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Connections at work. Dropping it closes them.
 #[derive(Debug)]
 pub struct Crowd {
@@ -43,7 +46,7 @@ impl Crowd {
     /// Opens `count` connections, has each answered once, and starts to ask.
     pub(crate) fn start(node: &Node, to: SocketAddr, count: usize) -> Result<Self> {
         let open = || {
-            let mut connection = Connection::open(to, None)?;
+            let mut connection = Connection::open_within(to, None, PATIENCE)?;
             let server = connection.get()?.body;
             Ok((connection, server))
         };

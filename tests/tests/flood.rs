@@ -11,19 +11,16 @@ const ESTABLISHED: usize = 1_000;
 const FLOOD: Duration = Duration::from_secs(10);
 
 #[test]
-#[ignore = "a minute of flood, and its accounting of frames with direct return is still open: run with --ignored"]
 fn of_a_thousand_connections_through_nat_none_breaks() {
     test(&Layout::default(), |lab| check(lab, Service::web(lab, Family::V4)));
 }
 
 #[test]
-#[ignore = "a minute of flood, and its accounting of frames with direct return is still open: run with --ignored"]
 fn of_a_thousand_connections_over_ipv6_none_breaks() {
     test(&Layout::default(), |lab| check(lab, Service::web(lab, Family::V6)));
 }
 
 #[test]
-#[ignore = "a minute of flood, and its accounting of frames with direct return is still open: run with --ignored"]
 fn of_a_thousand_connections_with_direct_return_none_breaks() {
     test(&Layout { front: Front::OneLeg, ..Layout::default() }, |lab| {
         lab.share_virtual_address()?;
