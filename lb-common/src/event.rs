@@ -144,7 +144,7 @@ pub fn open_plainly<T: Tables>(tables: &T, key: &flow::Key, slot: u32, point: u6
     if flow::find(tables, key).is_some() {
         return None;
     }
-    let index = schedule::plain(tables, slot, service, point)?;
+    let index = schedule::plain(tables, slot, service, point).ok()?;
     let counters = tables.counters(index)?;
     let flow = FlowWord::new(index, Be16::from_raw(0), State::Opening, Ticks::from_ns(tables.now_ns()));
     flow::insert(tables, key, flow).ok()?;

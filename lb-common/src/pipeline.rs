@@ -155,6 +155,10 @@ enum Known<'t> {
     Nothing { unanswered: Option<FlowWord> },
 }
 
+impl Known<'_> {
+    const NOTHING: Self = Self::Nothing { unanswered: None };
+}
+
 #[inline(always)]
 fn established<'t, R: Road, I: Ip, P: Stages, T: Tables>(
     packet: &P,
@@ -163,31 +167,30 @@ fn established<'t, R: Road, I: Ip, P: Stages, T: Tables>(
     slot: u32,
     service: &Service,
 ) -> Result<Known<'t>, DropReason> {
-    const NOTHING: Known<'static> = Known::Nothing { unanswered: None };
     let config = tables.config();
     let key = flow::Key::new(config, I::FAMILY, datagram.source.words(), datagram.source_port, slot);
     let found = if R::RARE { tables.find_flow(&key) } else { flow::find(tables, &key) };
-    let Some(flow) = found else { return Ok(NOTHING) };
+    let Some(flow) = found else { return Ok(Known::NOTHING) };
     let now = Ticks::from_ns(tables.now_ns());
     let serves = if R::RARE { flow.is_live(now, config) } else { flow.is_steady(now) };
     if !serves {
-        return Ok(NOTHING);
+        return Ok(Known::NOTHING);
     }
     if R::RARE && datagram.flags.opens() {
         match flow.state() {
             State::Opening => return Ok(Known::Nothing { unanswered: Some(flow) }),
             // The client's port is free again, and so it may come by it at once.
-            _ if !is_open(service, flow) => return Ok(NOTHING),
+            _ if !is_open(service, flow) => return Ok(Known::NOTHING),
             _ => {}
         }
     }
     let backend = tables.backend(flow.backend()).ok_or(DropReason::Internal)?;
     if backend.flags & backend_flags::PRESENT == 0 {
-        return Ok(NOTHING);
+        return Ok(Known::NOTHING);
     }
     let changes = R::RARE && flow.after_client(datagram.flags, now) != flow;
     if changes && !tables.advance(&event(packet, datagram, slot, service)?) {
-        return Ok(NOTHING);
+        return Ok(Known::NOTHING);
     }
     Ok(Known::Flow(flow, backend))
 }
@@ -203,14 +206,13 @@ fn plainly_opened<'t, I: Ip, P: Stages, T: Tables>(
 ) -> Known<'t> {
     /// A SYN without data is not larger, and what gets to a backend is not smaller.
     const HEADERS: u16 = 128;
-    const NOTHING: Known<'static> = Known::Nothing { unanswered: None };
     if !datagram.flags.opens() || datagram.length > HEADERS || !is_plain(service) {
-        return NOTHING;
+        return Known::NOTHING;
     }
     let key = flow::Key::new(tables.config(), I::FAMILY, datagram.source.words(), datagram.source_port, slot);
     let point = schedule::point(service, datagram.source.words(), datagram.source_port);
-    let Some(flow) = tables.open_plainly(&key, slot, point) else { return NOTHING };
-    let Some(backend) = tables.backend(flow.backend()) else { return NOTHING };
+    let Some(flow) = tables.open_plainly(&key, slot, point) else { return Known::NOTHING };
+    let Some(backend) = tables.backend(flow.backend()) else { return Known::NOTHING };
     clamp(packet, datagram, backend, overhead(service, backend));
     Known::Flow(flow, backend)
 }

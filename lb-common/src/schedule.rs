@@ -37,12 +37,9 @@ pub fn backend<T: Tables>(
         return Err(DropReason::NoBackend);
     }
     match service.algorithm {
-        algorithm::MAGLEV | algorithm::SOURCE_HASH => {
-            from(tables, ring, hash::scale(point(service, source, source_port), ring.length), avoid)
-        }
         algorithm::LEAST_CONNECTIONS => fewest(tables, slot, ring, avoid),
         algorithm::RANDOM_TWO => two(tables, ring, avoid),
-        _ => from(tables, ring, next_turn(tables, slot, ring)?, avoid),
+        _ => from(tables, ring, position(tables, slot, service, ring, point(service, source, source_port))?, avoid),
     }
 }
 
@@ -94,19 +91,20 @@ pub fn point(service: &Service, source: AddressWords, source_port: Be16) -> u64 
     from ^ to
 }
 
-/// The backend at a [`point`], or whose turn it is; none where a new flow needs more of a choice.
+/// The backend at a [`point`], or whose turn it is, for an algorithm that looks at nothing else.
 #[inline(always)]
-pub fn plain<T: Tables>(tables: &T, slot: u32, service: &Service, point: u64) -> Option<u32> {
+pub fn plain<T: Tables>(tables: &T, slot: u32, service: &Service, point: u64) -> Result<u32, DropReason> {
     let ring = Ring::from_word(service.ring);
     if ring.length == 0 {
-        return None;
+        return Err(DropReason::NoBackend);
     }
-    let position = match service.algorithm {
-        algorithm::ROUND_ROBIN => next_turn(tables, slot, ring).ok()?,
-        _ if is_consistent(service) => hash::scale(point, ring.length),
-        _ => return None,
-    };
-    entry(tables, ring, position).ok()
+    entry(tables, ring, position(tables, slot, service, ring, point)?)
+}
+
+/// Where in a ring that is: of a consistent one the [`point`] decides.
+#[inline(always)]
+fn position<T: Tables>(tables: &T, slot: u32, service: &Service, ring: Ring, point: u64) -> Result<u32, DropReason> {
+    if is_consistent(service) { Ok(hash::scale(point, ring.length)) } else { next_turn(tables, slot, ring) }
 }
 
 /// The backend with the fewest open flows for its weight, each standing in the ring once.

@@ -30,7 +30,7 @@ pub(crate) fn decode(value: u64) -> Result<FlowWord, DropReason> {
     if word.state() == State::Free { Err(DropReason::from_number(value as u8)) } else { Ok(word) }
 }
 
-/// Zero for a flow that there is none of.
+/// `unanswered` is zero where there is no such flow.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn flow_begin(event: *const Event, unanswered: u64) -> u64 {
