@@ -62,7 +62,7 @@ fn read(line: &str) -> Result<Answer, String> {
     let figures = serde_json::from_str::<Figures>(line);
     let figures = figures.map_err(|error| format!("the agent says JSON, and not that of `lb agent`: {error}"))?;
     let mut answer = parse(&printable(figures.words.as_bytes()))?;
-    // A percentage.
+    // A percentage, rounded as it is in the words.
     answer.agent.memory = Some(figures.memory_available_percent.round_ties_even().clamp(0.0, 100.0) as u16);
     Ok(answer)
 }
@@ -124,6 +124,9 @@ mod tests {
         let answer = read(said).unwrap();
         assert_eq!((answer.agent.percent, answer.agent.memory), (Some(40), Some(12)));
         assert_eq!(answer.agent.words, "up ready 40% # memory");
+        // In words that is "16 %".
+        let between = read(&said.replace("11.6", "16.5")).unwrap();
+        assert_eq!(between.agent.memory, Some(16));
         for wrong in ["{", "{}", r#"{"words":"fine","memory_available_percent":1}"#] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
