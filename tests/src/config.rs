@@ -109,3 +109,10 @@ pub fn configuration(lab: &Lab, services: &[Service]) -> String {
     }
     toml
 }
+
+/// The same for a daemon that does not judge the traffic of these services.
+#[must_use]
+pub fn unjudging(lab: &Lab, services: &[Service]) -> String {
+    let unjudged = services.iter().map(|service| format!("\n[service.{}.passive]\nenabled = false\n", service.name));
+    configuration(lab, services) + &unjudged.collect::<String>()
+}

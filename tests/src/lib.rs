@@ -59,7 +59,7 @@ mod wiring;
 pub use agent::Agent;
 pub use cgroup::Cgroup;
 pub use client::{Client, Tally};
-pub use config::{Health, Service, configuration};
+pub use config::{Health, Service, configuration, unjudging};
 pub use crowd::{Crowd, CrowdReport};
 pub use daemon::{Daemon, Outcome, backend, lb_binary, rebuilt_binary};
 pub use datagram::{Segment, checksum, packet};

@@ -3,9 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use lab::{
-    Daemon, Family, Front, Health, Json, Lab, Layout, Nginx, Paced, Service, Tally, backend, configuration, test,
-};
+use lab::{Daemon, Family, Front, Health, Json, Lab, Layout, Nginx, Paced, Service, Tally, backend, test, unjudging};
 
 const CONNECTIONS: u32 = 10_000;
 const RATE: u32 = 1_000;
@@ -18,7 +16,7 @@ const ONE_RETRANSMISSION: Duration = Duration::from_millis(1900);
 fn a_host_that_vanishes_fails_no_new_connection() {
     test(&Layout::default(), |lab| {
         let _servers = Nginx::start_all(lab)?;
-        let daemon = unjudging(lab, &unnoticed(lab, Family::V4))?;
+        let daemon = Daemon::start_with(lab, &unjudging(lab, &[unnoticed(lab, Family::V4)]))?;
         vanish(lab)?;
         let paced = lab.client().paced(Lab::VIP.socket(Family::V4), CONNECTIONS, RATE);
         check(&paced, &daemon, CONNECTIONS)?;
@@ -47,7 +45,7 @@ fn what_the_traffic_tells_of_a_host_that_vanishes_keeps_others_from_waiting() {
 fn a_process_that_is_killed_fails_no_new_connection() {
     test(&Layout::default(), |lab| {
         let mut servers = Nginx::start_all(lab)?;
-        let daemon = unjudging(lab, &unnoticed(lab, Family::V4))?;
+        let daemon = Daemon::start_with(lab, &unjudging(lab, &[unnoticed(lab, Family::V4)]))?;
         servers[0].stop()?;
         let paced = lab.client().paced(Lab::VIP.socket(Family::V4), CONNECTIONS, RATE);
         check(&paced, &daemon, CONNECTIONS)?;
@@ -64,7 +62,7 @@ fn a_process_that_is_killed_fails_no_new_connection() {
 fn both_hold_for_ipv6() {
     test(&Layout::default(), |lab| {
         let mut servers = Nginx::start_all(lab)?;
-        let daemon = unjudging(lab, &unnoticed(lab, Family::V6))?;
+        let daemon = Daemon::start_with(lab, &unjudging(lab, &[unnoticed(lab, Family::V6)]))?;
         vanish(lab)?;
         let vip = Lab::VIP.socket(Family::V6);
         check(&lab.client().paced(vip, 1000, RATE), &daemon, 1000)?;
@@ -145,12 +143,6 @@ fn all_served(lab: &Lab, what: &str) {
 fn unnoticed(lab: &Lab, family: Family) -> Service {
     let health = Health { interval: Duration::from_secs(600), ..Health::default() };
     Service { health, ..Service::web(lab, family) }
-}
-
-/// A daemon that does not notice by the traffic either.
-fn unjudging(lab: &Lab, service: &Service) -> Result<Daemon> {
-    let unjudged = format!("\n[service.{}.passive]\nenabled = false\n", service.name);
-    Daemon::start_with(lab, &(configuration(lab, std::slice::from_ref(service)) + &unjudged))
 }
 
 /// Takes web-01 off the network: no RST, no ICMP, silence.

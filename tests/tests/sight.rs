@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use lab::{Daemon, Family, Json, Lab, Layout, Nginx, Service, backend, configuration, run, test};
+use lab::{Daemon, Family, Json, Lab, Layout, Nginx, Service, backend, run, test, unjudging};
 
 /// Of a backend: repeated SYNs, refusals, handshakes, and responses of a class.
 fn seen(stats: &Json, name: &str) -> Result<[u64; 4]> {
@@ -65,8 +65,7 @@ fn a_closed_port_refuses_and_a_full_queue_leaves_syns_unanswered() {
     test(&Layout::default(), |lab| {
         let mut servers = Nginx::start_all(lab)?;
         // Otherwise who refuses half of the connections would soon get none.
-        let unjudged = configuration(lab, &[unchecked(lab)]) + "\n[service.web.passive]\nenabled = false\n";
-        let daemon = Daemon::start_with(lab, &unjudged)?;
+        let daemon = Daemon::start_with(lab, &unjudging(lab, &[unchecked(lab)]))?;
         servers[0].stop()?;
         let tally = lab.client().curl(Lab::VIP.url(Family::V4), 8)?;
         assert_eq!(tally.total(), 8);
