@@ -9,7 +9,7 @@ use network_types::{
 
 use crate::{
     checksum::{Change, fold},
-    header::{Extension, FragmentHeader, Header},
+    header::{Byte, Extension, FragmentHeader, Header},
     packet::Packet,
     wire::{Address, Address4, Address6, Be16},
 };
@@ -135,7 +135,9 @@ impl Ip for Ipv4Hdr {
     fn walk(packet: &impl Packet) -> Option<Walk> {
         let ip = packet.at::<Self>(L3)?;
         let id = u32::from(u16::from_ne_bytes(ip.id));
-        Some(Walk { l4: L3 + ip.length()?, protocol: ip.proto, fragment: ip.fragment(), id })
+        let walk = Walk { l4: L3 + ip.length()?, protocol: ip.proto, fragment: ip.fragment(), id };
+        packet.at::<Byte>(walk.l4 - 1)?;
+        Some(walk)
     }
 
     #[inline(always)]

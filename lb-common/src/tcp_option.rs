@@ -31,7 +31,7 @@ pub fn find<P: Stages>(packet: &P, l4: usize, end: usize, wanted: TcpOption) -> 
             return None;
         }
         match packet.tcp_option(l4 + at)? {
-            TcpOption { kind, .. } if kind == wanted.kind => return Some(at),
+            option if option == wanted => return Some(at),
             TcpOption { kind: END, .. } => return None,
             TcpOption { size, .. } => at += usize::from(size),
         }

@@ -110,6 +110,15 @@ fn a_reset_answers_what_has_no_flow() {
 }
 
 #[test]
+fn a_reset_does_not_believe_a_length_shorter_than_the_header() {
+    let mut frame = TcpFrame { flags: 0, payload: b"hello", ..Default::default() }.bytes();
+    frame[16..18].copy_from_slice(&19_u16.to_be_bytes());
+    let (verdict, bytes) = process(&world(), frame);
+    assert_eq!(verdict, Verdict::Transmit);
+    assert_eq!(bytes[42..46], 1_u32.to_be_bytes());
+}
+
+#[test]
 fn a_reset_is_not_answered() {
     let tables = world();
     assert_eq!(
@@ -157,4 +166,33 @@ fn broken_options_are_left_alone() {
         assert_eq!(verdict, Verdict::Redirect(BACKEND_IFINDEX));
         assert!(l4_checksum_is_right(&bytes), "{options:?}");
     }
+}
+
+#[test]
+fn an_option_of_another_size_is_no_segment_size() {
+    let mut tables = world();
+    tables.backends[0].mtu = 600;
+    for options in [[2, 0x84, 0x23, 0x28], [2, 3, 0x23, 0x28], [2, 5, 0x23, 0x28]] {
+        for options in [&options[..], &[&[1, 1, 1, 1], &options[..]].concat()] {
+            let frame = TcpFrame { flags: SYN, tcp_options: options, ..Default::default() };
+            assert_eq!(from_client(&tables, frame).1[54..], *options);
+        }
+    }
+    let options = [2, 6, 0, 0, 0, 0, 2, 4, 0x23, 0x28, 1, 1];
+    let frame = TcpFrame { flags: SYN, tcp_options: &options, ..Default::default() };
+    assert_eq!(from_client(&tables, frame).1[60..64], [2, 4, 0x02, 0x30]);
+}
+
+#[test]
+fn a_fragment_whose_header_is_cut_short_passes() {
+    let options = [1; 8];
+    let later = |length: usize| {
+        let tables = world();
+        from_client(&tables, TcpFrame { options: &options, ..fragment(0x2000, SYN) });
+        let mut bytes = TcpFrame { options: &options, ..fragment(2, 0) }.bytes();
+        bytes.truncate(length);
+        process(&tables, bytes).0
+    };
+    assert_eq!(later(42), Verdict::Redirect(BACKEND_IFINDEX));
+    assert_eq!(later(41), Verdict::Pass);
 }
