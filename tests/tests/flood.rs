@@ -8,7 +8,7 @@ use lab::{Daemon, Family, Front, Json, Lab, Layout, Nginx, Service, eventually, 
 const ESTABLISHED: usize = 1_000;
 
 /// Longer than the idle time of a half-open flow, so that the tables come to their steady state.
-const FLOOD: Duration = Duration::from_secs(10);
+const FLOOD: Duration = Duration::from_secs(30);
 
 #[test]
 fn of_a_thousand_connections_through_nat_none_breaks() {
