@@ -214,6 +214,8 @@ pub mod backend_flags {
     pub const IN_ROTATION: u16 = 4;
     /// Its address is an IPv6 address.
     pub const IPV6: u16 = 8;
+    /// It is out of rotation for its own fault while others are well: what its clients ask for next is refused.
+    pub const GIVEN_UP: u16 = 16;
 }
 
 /// Flows that share a cache line.

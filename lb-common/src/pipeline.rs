@@ -3,18 +3,20 @@
 use network_types::{
     eth::EthHdr,
     ip::{Ipv4Hdr, Ipv6Hdr},
+    udp::UdpHdr,
 };
 
 use crate::{
     encap,
     event::{Event, is_nat, is_open, is_plain},
     flow::{self, FlowWord, State, Ticks},
+    header::Byte,
     http, icmp,
     ip::{Ip, L3, TCP, UDP},
     layout::{Backend, Service, backend_flags, forward},
     nat,
     packet::Packet,
-    parse::{self, Datagram, Parsed},
+    parse::{self, Datagram, Flags, Parsed},
     rare::Stages,
     reset, rewrite, schedule, service,
     tables::Tables,
@@ -185,14 +187,33 @@ fn established<'t, R: Road, I: Ip, P: Stages, T: Tables>(
         }
     }
     let backend = tables.backend(flow.backend()).ok_or(DropReason::Internal)?;
-    if backend.flags & backend_flags::PRESENT == 0 {
-        return Ok(Known::NOTHING);
+    const SERVING: u16 = backend_flags::PRESENT;
+    if backend.flags & (SERVING | backend_flags::GIVEN_UP) != SERVING {
+        if !R::RARE || backend.flags & SERVING == 0 {
+            return Ok(Known::NOTHING);
+        }
+        // What is under way may come to its end.
+        if asks(packet, datagram) {
+            let ends = Event { flags: Flags::RST, ..event(packet, datagram, slot, service)? };
+            tables.advance(&ends);
+            return Ok(Known::NOTHING);
+        }
     }
     let changes = R::RARE && flow.after_client(datagram.flags, now) != flow;
     if changes && !tables.advance(&event(packet, datagram, slot, service)?) {
         return Ok(Known::NOTHING);
     }
     Ok(Known::Flow(flow, backend))
+}
+
+/// Whether a datagram asks for something: it has a payload.
+#[inline(always)]
+fn asks<I: Ip, P: Packet>(packet: &P, datagram: &Datagram<I>) -> bool {
+    let header = match packet.at::<Byte>(datagram.l4 + 12) {
+        Some(words) if datagram.protocol == TCP => usize::from(words.0 >> 4) * 4,
+        _ => size_of::<UdpHdr>(),
+    };
+    usize::from(datagram.length) + L3 > datagram.l4 + header
 }
 
 /// A new flow on the common path, where nothing is to be made for it but its place in the flow table.

@@ -50,10 +50,12 @@ pub struct BackendPlan {
     pub address: SocketAddr,
     /// Share of new flows, 0 to [`MAX_WEIGHT`]; with 0 it gets none.
     pub weight: u16,
-    /// Whether it takes new flows. Established flows stay with it either way, for as long as it is in the plan.
+    /// Whether it takes new flows. Established flows stay with it either way, for as long as it is in the plan and not given up.
     pub in_rotation: bool,
     /// Whether health checks pass; remembered in the maps so that a restarted daemon starts from it.
     pub healthy: bool,
+    /// Whether its clients are to go elsewhere with what they ask for next: it is out for its own fault, and others are well.
+    pub given_up: bool,
     /// Whether it takes new flows that those in rotation have no room for.
     pub stands_by: bool,
     /// With so many open flows it gets no new one.

@@ -279,6 +279,45 @@ fn flows_of_a_backend_that_is_gone_are_not_served() {
 }
 
 #[test]
+fn a_backend_that_is_given_up_finishes_what_is_under_way_and_gets_no_request() {
+    let mut tables = world();
+    let slot = find_v4(&tables);
+    tables.services[slot as usize].algorithm = algorithm::LEAST_CONNECTIONS;
+    let request = opens(&tables, 40_000);
+    send(&tables, BACKEND_IFINDEX, answer(&request, SYN | ACK));
+    let says = |payload| TcpFrame { payload, ..Default::default() };
+    assert_eq!(from_client(&tables, says(b"GET /1")).0, Verdict::Redirect(BACKEND_IFINDEX));
+    let backend = usize::from(ends(&request).1 == socket("10.0.0.12:8080"));
+    tables.backends[backend].flags |= backend_flags::GIVEN_UP;
+    assert_eq!(send(&tables, BACKEND_IFINDEX, answer(&request, ACK)).0, Verdict::Redirect(CLIENT_IFINDEX));
+    assert_eq!(from_client(&tables, says(b"")).0, Verdict::Redirect(BACKEND_IFINDEX));
+    assert_eq!(tables.loads[backend].load(Relaxed), 1);
+    let (verdict, reset) = from_client(&tables, says(b"GET /2"));
+    assert_eq!((verdict, reset[47]), (Verdict::Transmit, RST));
+    assert_eq!(dropped(&tables), [("no_flow", 1)]);
+    assert_eq!(tables.loads[backend].load(Relaxed), 0);
+    assert_eq!(from_client(&tables, says(b"GET /3")).0, Verdict::Transmit);
+    // It is where it was when it is taken back.
+    tables.backends[backend].flags &= !backend_flags::GIVEN_UP;
+    opens(&tables, 40_000);
+}
+
+#[test]
+fn a_datagram_leaves_a_backend_that_is_given_up() {
+    let mut tables = world();
+    let slot = tables.add_service(Service { protocol: UDP, ..service("203.0.113.10:53", algorithm::ROUND_ROBIN) });
+    tables.set_ring(slot, 4, &[0, 1]);
+    let frame = TcpFrame { destination: socket("203.0.113.10:53"), protocol: UDP, payload: b"?", ..Default::default() };
+    let first = ends(&from_client(&tables, frame).1).1;
+    assert_eq!(ends(&from_client(&tables, frame).1).1, first);
+    let backend = u32::from(first == socket("10.0.0.12:8080"));
+    tables.backends[backend as usize].flags |= backend_flags::GIVEN_UP;
+    tables.set_ring(slot, 4, &[1 - backend]);
+    assert_ne!(ends(&from_client(&tables, frame).1).1, first);
+    assert_eq!(dropped(&tables), []);
+}
+
+#[test]
 fn replies_are_only_taken_from_the_backend_of_the_flow() {
     let tables = world();
     let request = opens(&tables, 40_000);

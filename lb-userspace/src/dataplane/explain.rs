@@ -98,8 +98,9 @@ fn first(protocol: u8) -> TcpFrame<'static> {
 fn existing(tables: &HostTables, key: &Key, name: impl Fn(u32) -> String) -> Option<Outcome> {
     let now = Ticks::from_ns(tables.now_ns);
     let word = flow::find(tables, key).filter(|word| word.is_live(now, &tables.config))?;
-    let present = tables.backends.get(word.backend() as usize)?.flags & backend_flags::PRESENT != 0;
-    if !present || word.state() == State::Closed {
+    let flags = tables.backends.get(word.backend() as usize)?.flags;
+    let serves = flags & (backend_flags::PRESENT | backend_flags::GIVEN_UP) == backend_flags::PRESENT;
+    if !serves || word.state() == State::Closed {
         return None;
     }
     Some(Outcome::Has {

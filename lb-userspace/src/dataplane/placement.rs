@@ -425,6 +425,9 @@ impl Placement {
         if takes_flows(plan) {
             flags |= backend_flags::IN_ROTATION;
         }
+        if plan.given_up {
+            flags |= backend_flags::GIVEN_UP;
+        }
         if plan.address.is_ipv6() {
             flags |= backend_flags::IPV6;
         }

@@ -243,6 +243,11 @@ impl Backend {
             && self.passive.value == Passive::Ok
     }
 
+    /// Whether it fails its clients or its checks.
+    pub(super) fn is_at_fault(&self) -> bool {
+        self.health.health() == Health::Down || self.passive.value == Passive::Ejected
+    }
+
     /// The least of its limits, if it has any, and where that comes from.
     pub fn limit(&self) -> Option<(u32, LimitSource)> {
         let configured = self.max_connections.map(|most| (most, LimitSource::Configured));
@@ -385,6 +390,7 @@ impl Backend {
             weight,
             in_rotation,
             healthy: self.health.health() == Health::Up,
+            given_up: false,
             stands_by,
             max_connections: self.limit().map(|(most, _)| most),
             comfortable_connections: None,

@@ -30,12 +30,15 @@ impl Service {
         let most = self.backends.iter().map(|backend| backend.weight.value).max().unwrap_or(1).max(1);
         let parts = if whole { 1 } else { PARTS.min((f64::from(MAX_WEIGHT / most) / highest) as u16).max(1) };
         let (stand_by, open, last_resort) = (self.primary_serves(), self.fails_open(), self.is_last_resort());
+        let serves = |backend: &Backend| backend.is_fit() && !(backend.backup && stand_by);
+        let others_are_well = self.backends.iter().any(|backend| serves(backend) && backend.failing().is_none());
         let plan = |backend: &Backend| {
-            let stands_by = backend.is_fit() && backend.backup && stand_by;
-            let serves = backend.is_fit() && !stands_by;
             let weight = part(backend.weight.value, parts, self.share(backend, now));
             let nevertheless = open && backend.is_reachable() || last_resort && backend.is_at_red_line();
-            backend.plan(weight, serves || nevertheless, stands_by)
+            let in_rotation = serves(backend) || nevertheless;
+            let stands_by = backend.is_fit() && backend.backup && stand_by;
+            let given_up = backend.is_at_fault() && !in_rotation && others_are_well;
+            BackendPlan { given_up, ..backend.plan(weight, in_rotation, stands_by) }
         };
         self.backends.iter().map(plan).collect()
     }

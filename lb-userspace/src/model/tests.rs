@@ -195,6 +195,29 @@ fn a_backend_that_stays_down_shows_why_it_is_down_today() {
 }
 
 #[test]
+fn who_is_at_fault_is_given_up_while_others_are_well() {
+    let fails = |model: &mut Model, name: &str| {
+        for _ in 0..3 {
+            model.observe("web", name, &Err("HTTP 500".into()), at(20));
+        }
+    };
+    let given_up = |model: &Model| -> Vec<String> {
+        let backends = &model.plan(at(30)).services[0].backends;
+        backends.iter().filter(|backend| backend.given_up).map(|backend| backend.name.clone()).collect()
+    };
+    let mut model = serving(&[1, 1, 1]);
+    model.set("web", "b", &admin(Admin::Disabled), "uid 0", at(15)).unwrap();
+    assert_eq!(given_up(&model), Vec::<String>::new());
+    fails(&mut model, "a");
+    assert_eq!(given_up(&model), ["a"]);
+    fails(&mut model, "c");
+    // The detached one is called back.
+    assert_eq!(given_up(&model), ["a", "c"]);
+    fails(&mut model, "b");
+    assert_eq!(given_up(&model), Vec::<String>::new(), "nobody else would answer");
+}
+
+#[test]
 fn a_backend_without_checks_is_up_from_the_start() {
     let mut spec = service(&[1]);
     spec.health.probe = Probe::None;

@@ -86,6 +86,7 @@ impl Kind {
             weight: 1,
             in_rotation: true,
             healthy: true,
+            given_up: false,
             stands_by: false,
             max_connections: None,
             comfortable_connections: None,

@@ -230,6 +230,7 @@ fn plan([client_side, backend_side]: [u32; 2]) -> Plan {
         weight: u16::from(host % 3 + 1),
         in_rotation: !host.is_multiple_of(5),
         healthy: true,
+        given_up: host % 10 == 8,
         stands_by: host.is_multiple_of(5),
         max_connections: (host % 10 < 5).then_some(12),
         comfortable_connections: (host % 10 == 3).then_some(4),

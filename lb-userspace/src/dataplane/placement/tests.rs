@@ -17,6 +17,7 @@ fn backend(host: u8, weight: u16) -> BackendPlan {
         weight,
         in_rotation: true,
         healthy: true,
+        given_up: false,
         stands_by: false,
         max_connections: None,
         comfortable_connections: None,
