@@ -263,8 +263,13 @@ pub fn pick_dnat<T: Tables>(tables: &T, client: &Event, index: u32) -> Option<Pl
             break;
         }
     }
-    let may_go = matches!((best >> 32) as u32, OWN | FREE | UNUSED);
-    may_go.then_some(Place { slot: best as u32, port: client.port })
+    let (rank, slot) = ((best >> 32) as u32, best as u32);
+    let is_free = match rank {
+        CONFLICT => false,
+        OWN | FREE | UNUSED => true,
+        _ => tables.nat_forget(slot, fresh.seen()),
+    };
+    is_free.then_some(Place { slot, port: client.port })
 }
 
 /// Ranks of a slot for a DNAT flow, the best first. What holds the client's port with the backend for another service decides.
@@ -274,24 +279,29 @@ const OWN: u32 = 1;
 const FREE: u32 = 2;
 /// It never held any: nothing stands behind it in the row.
 const UNUSED: u32 = 3;
+/// And as much more as its flow would be missed.
 const TAKEN: u32 = 4;
 
 /// How well a slot suits a client's `fresh` DNAT flow.
 #[inline(always)]
 pub fn rank<T: Tables>(tables: &T, slot: u32, client: &Event, fresh: FlowWord) -> u32 {
     let config = tables.config();
-    let (Some(slot), Some(backend)) = (tables.nat_slot(slot), tables.backend(fresh.backend())) else { return TAKEN };
+    let (Some(slot), Some(backend)) = (tables.nat_slot(slot), tables.backend(fresh.backend())) else {
+        return u32::MAX;
+    };
     let old = FlowWord(tables.load(&slot.word));
     if old.0 == 0 {
         return UNUSED;
     }
     let (address, port, service) = self::client(tables, slot);
-    if (address, port) == (client.address, client.port) && old.port() == client.port && leads_to(tables, old, backend) {
+    let same_protocol = (old.state() == State::Datagram) == (client.state == State::Datagram as u32);
+    let same_ends = (address, port) == (client.address, client.port) && old.port() == client.port;
+    if same_protocol && same_ends && leads_to(tables, old, backend) {
         // The backend could not tell two flows of a client's port apart.
         let is_over = !old.is_live(fresh.seen(), config) || old.state() == State::Closed;
         return if is_over || service == client.service { OWN } else { CONFLICT };
     }
-    if old.is_free(fresh.seen(), config) { FREE } else { TAKEN }
+    if old.is_free(fresh.seen(), config) { FREE } else { TAKEN + old.missed(fresh.seen(), config) }
 }
 
 /// Whether a flow's backend is at the same address and port as another.

@@ -14,6 +14,7 @@ use crate::{
     dataplane::Snapshot,
     metrics::Overview,
     model::Rejection,
+    plan::Forward,
     status,
 };
 
@@ -154,7 +155,9 @@ impl Tables {
             capacity: snapshot.flows.capacity,
             refused: new(0) + new(1),
         };
-        let ports = snapshot.services.iter().flat_map(|service| {
+        // With DNAT clients keep their ports.
+        let by_ports = snapshot.services.iter().filter(|service| service.forward == Forward::Nat);
+        let ports = by_ports.flat_map(|service| {
             service.backends.iter().map(|backend| TableFacts {
                 name: "source ports".into(),
                 towards: Some((service.name.clone(), backend.name.clone())),

@@ -264,3 +264,52 @@ fn with_dnat_a_client_port_that_is_used_again_is_established_again() {
     let slots = tables.nat.iter().filter(|slot| slot.word.load(Relaxed) != 0).count();
     assert_eq!(slots, 2, "one between the client and each backend");
 }
+
+#[test]
+fn with_dnat_a_client_port_is_one_of_tcp_and_one_of_udp() {
+    let mut tables = mode(forward::DNAT, TCP);
+    let slot = tables.add_service(Service {
+        protocol: UDP,
+        forward: forward::DNAT,
+        ..service("203.0.113.10:80", algorithm::ROUND_ROBIN)
+    });
+    tables.set_ring(slot, 4, &[0]);
+    let listen = find_v4(&tables);
+    tables.set_ring(listen, 0, &[0]);
+    for protocol in [TCP, UDP] {
+        let frame = TcpFrame { flags: SYN, protocol, ..Default::default() };
+        let (verdict, sent) = from_client(&tables, frame);
+        assert_eq!(verdict, Verdict::Redirect(BACKEND_IFINDEX));
+        let (verdict, reply) = send(&tables, BACKEND_IFINDEX, TcpFrame { protocol, ..answer(&sent, SYN | ACK) });
+        assert_eq!((verdict, ends(&reply).1), (Verdict::Redirect(CLIENT_IFINDEX), frame.source));
+    }
+    assert_eq!(dropped(&tables), []);
+}
+
+#[test]
+fn with_dnat_a_flood_of_syns_leaves_room_for_who_comes_after_and_breaks_nobody() {
+    let mut tables = mode(forward::DNAT, TCP);
+    let from = |host: u32, port: u16| SocketAddr::new(core::net::Ipv4Addr::from(host).into(), port);
+    let says =
+        |tables: &HostTables, source, flags| from_client(tables, TcpFrame { source, flags, ..Default::default() });
+    let known: Vec<SocketAddr> = (0..50).map(|port| from(0xc000_0201, 30_000 + port)).collect();
+    for &client in &known {
+        let (_, sent) = says(&tables, client, SYN);
+        send(&tables, BACKEND_IFINDEX, answer(&sent, SYN | ACK));
+        says(&tables, client, ACK);
+    }
+    tables.now_ns += 1 << TICK_SHIFT;
+    let slots = tables.config.nat_slots();
+    for n in 0..2 * slots {
+        says(&tables, from(0x0a00_0000 + n, 1_024 + (n % 50_000) as u16), SYN);
+    }
+    let refused = tables.dropped(DropReason::NatPortsExhausted);
+    tables.now_ns += 1 << TICK_SHIFT;
+    for port in 0..200 {
+        let (verdict, _) = says(&tables, from(0xc000_0202, 30_000 + port), SYN);
+        assert_eq!(verdict, Verdict::Redirect(BACKEND_IFINDEX), "{port}; {refused} had been refused");
+    }
+    for &client in &known {
+        assert_eq!(says(&tables, client, ACK).0, Verdict::Redirect(BACKEND_IFINDEX), "{client}");
+    }
+}
