@@ -2,36 +2,46 @@
 //!
 //! One slot to a hash of addresses, protocol and identification; the newest packet has it.
 
+use network_types::ip::Ipv4Hdr;
+
 use crate::{
+    checksum::Change,
     encap,
     event::is_nat,
     flow::{self, Ticks},
     hash,
-    ip::{Ip, L3, Walk},
+    ip::{Fragment, Ip, L3, TCP, UDP, Walk},
     layout::{FragmentSlot, backend_flags},
     nat,
     packet::Packet,
     parse::{Datagram, Flags},
-    service,
+    pipeline, service,
     tables::Tables,
     verdict::{DropReason, Verdict},
-    wire::{Address, Be16},
+    wire::{Address, Address4, Be16},
 };
 
 /// How long after the first one later fragments are expected: as long as Linux waits for them.
 const PATIENCE: u32 = flow::ticks(30);
 
-/// Ports (source 16, destination 16) and when they were seen (24), and a bit that says that there are any.
+/// Ports (source 16, destination 16) and when they were seen (24), and two bits: that it is UDP, and that there are any.
 #[derive(Clone, Copy, Debug)]
 pub struct Note(u64);
 
 impl Note {
+    const UDP: u64 = 1 << 62;
     const VALID: u64 = 1 << 63;
 
     #[inline(always)]
-    fn new(source_port: Be16, destination_port: Be16, now: Ticks) -> Self {
-        let ports = u64::from(source_port.raw()) | u64::from(destination_port.raw()) << 16;
-        Self(Self::VALID | u64::from(now.number()) << 32 | ports)
+    fn new<I: Ip>(datagram: &Datagram<I>, now: Ticks) -> Self {
+        let ports = u64::from(datagram.source_port.raw()) | u64::from(datagram.destination_port.raw()) << 16;
+        let protocol = if datagram.protocol == UDP { Self::UDP } else { 0 };
+        Self(Self::VALID | protocol | u64::from(now.number()) << 32 | ports)
+    }
+
+    #[inline(always)]
+    fn protocol(self) -> u8 {
+        if self.0 & Self::UDP == 0 { TCP } else { UDP }
     }
 
     #[inline(always)]
@@ -48,7 +58,7 @@ pub fn note<I: Ip, T: Tables>(tables: &T, datagram: &Datagram<I>, walk: &Walk) {
         let now = Ticks::from_ns(tables.now_ns());
         tables.store(&slot.note, 0);
         tables.store(&slot.tag, tag);
-        tables.store(&slot.note, Note::new(datagram.source_port, datagram.destination_port, now).0);
+        tables.store(&slot.note, Note::new(datagram, now).0);
     }
 }
 
@@ -59,7 +69,7 @@ pub fn forward<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T, walk: &W
     let (source, destination, hop_limit, length) = (ip.source(), ip.destination(), ip.hop_limit(), ip.total_length());
     let Some(note) = recall::<I, T>(tables, source, destination, walk) else {
         // Nobody else's business if it is for a service.
-        return if service::is_virtual::<I, T>(tables, destination) {
+        return if matches!(walk.protocol, TCP | UDP) && service::is_virtual::<I, T>(tables, destination) {
             Err(DropReason::Fragment)
         } else {
             Ok(Verdict::Pass)
@@ -67,7 +77,7 @@ pub fn forward<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T, walk: &W
     };
     let datagram: Datagram<I> = Datagram {
         l4: walk.l4,
-        protocol: walk.protocol,
+        protocol: note.protocol(),
         source,
         destination,
         source_port: Be16::from_raw(note.0 as u16),
@@ -77,7 +87,7 @@ pub fn forward<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T, walk: &W
         length,
     };
     let (address, port) = (destination.words(), datagram.destination_port);
-    if let Some((slot, service)) = service::find(tables, address, port, walk.protocol, I::FAMILY) {
+    if let Some((slot, service)) = service::find(tables, address, port, note.protocol(), I::FAMILY) {
         if hop_limit <= 1 {
             return Err(DropReason::HopLimit);
         }
@@ -86,6 +96,10 @@ pub fn forward<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T, walk: &W
         let backend = tables.backend(flow.backend()).ok_or(DropReason::Internal)?;
         if backend.flags & backend_flags::PRESENT == 0 {
             return Err(DropReason::Fragment);
+        }
+        let overhead = pipeline::overhead(service, backend);
+        if overhead != 0 && backend.mtu != 0 && length > backend.mtu.wrapping_sub(overhead) {
+            return Err(DropReason::TooBig);
         }
         tables.count_in(flow.backend(), datagram.bytes()).ok_or(DropReason::Internal)?;
         if is_nat(service) {
@@ -102,6 +116,21 @@ pub fn forward<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T, walk: &W
     } else {
         Ok(Verdict::Pass)
     }
+}
+
+/// Changes the identification of an IPv4 fragment from `sender` that has got another source address: packets of two senders that are told
+/// apart by nothing else would be put together from parts of both (RFC 6864, section 4.1). That of IPv6 is long enough.
+#[inline(always)]
+pub fn tell_apart<P: Packet, T: Tables>(packet: &mut P, tables: &T, sender: Address4) {
+    let Some(ip) = packet.at_mut::<Ipv4Hdr>(L3) else { return };
+    // What was encapsulated has a header of another family, perhaps.
+    if ip.length().is_none() || ip.source() == sender || ip.fragment() == Fragment::Whole {
+        return;
+    }
+    let salt = (hash::nh(&tables.config().place_key, sender.words(), 0) >> 48) as u16;
+    let (old, new) = (u16::from_ne_bytes(ip.id), u16::from_ne_bytes(ip.id) ^ salt);
+    ip.id = new.to_ne_bytes();
+    ip.check = Change::default().word(old, new).apply(ip.check);
 }
 
 #[inline(always)]
@@ -121,6 +150,7 @@ fn slot<T: Tables>(tables: &T, tag: u64) -> Option<&FragmentSlot> {
 #[inline(always)]
 fn tag<I: Ip, T: Tables>(tables: &T, source: I::Address, destination: I::Address, walk: &Walk) -> u64 {
     let config = tables.config();
-    hash::nh(&config.flow_key, source.words(), walk.id)
-        ^ hash::nh(&config.tag_key, destination.words(), u32::from(walk.protocol))
+    // With IPv6 no part of what tells packets apart (RFC 8200, section 4.5): it is that of the next header, whatever that is.
+    let protocol = if I::FAMILY == 4 { u32::from(walk.protocol) } else { 0 };
+    hash::nh(&config.flow_key, source.words(), walk.id) ^ hash::nh(&config.tag_key, destination.words(), protocol)
 }

@@ -156,6 +156,9 @@ fn to_backend<I: Ip, P: Packet, T: Tables>(
     if backend.flags & backend_flags::PRESENT == 0 {
         return Ok(Verdict::Pass);
     }
+    if packet.at::<I>(L3).ok_or(DropReason::Internal)?.hop_limit() <= 1 {
+        return Err(DropReason::HopLimit);
+    }
     if is_nat(service) {
         rewrite_error(packet, l4, answer, &nat::towards::<I>(service, backend, flow, answer.source))
     } else {
@@ -214,21 +217,29 @@ fn learn<I: Ip, P: Packet, T: Tables>(
         return Ok(Verdict::Pass);
     }
     let found = tunnel::<I>(packet, tables, quote);
-    if let Some((index, backend)) = found {
+    if let Some((index, backend, least)) = found {
         let [_, _, high, low] = icmp.rest;
-        let mtu = u16::from_be_bytes([high, low]);
-        if mtu >= 576 && (backend.mtu == 0 || mtu < backend.mtu) {
+        let mtu = u16::from_be_bytes([high, low]).max(least);
+        if backend.mtu == 0 || mtu < backend.mtu {
             tables.learn_mtu(index, mtu);
         }
     }
     Ok(Verdict::Pass)
 }
 
-/// The backend of a packet that a quoted outer header carried.
+/// The smallest MTU that is believed for packets inside others: what every host takes of IPv4 (RFC 791), and every link of IPv6 (RFC 8200, section 5).
+const LEAST_V4: u16 = 576;
+const LEAST_V6: u16 = 1280;
+
+/// The backend of a packet that a quoted outer header carried from here, and the smallest MTU that it can be about. Somebody who does
+/// not see what is sent to the backend can only guess the address that it is sent from, where the message must go to.
 #[inline(always)]
-fn tunnel<'t, I: Ip>(packet: &impl Packet, tables: &'t impl Tables, quote: usize) -> Option<(u32, &'t Backend)> {
+fn tunnel<'t, I: Ip>(packet: &impl Packet, tables: &'t impl Tables, quote: usize) -> Option<(u32, &'t Backend, u16)> {
     let outer = packet.at::<I>(quote)?;
-    let address = outer.destination().words();
+    let (address, source) = (outer.destination().words(), outer.source());
+    if packet.at::<I>(L3)?.destination() != source {
+        return None;
+    }
     let inner = quote + outer.length()?;
     let (inner, protocol) = match outer.protocol() {
         UDP => {
@@ -242,12 +253,13 @@ fn tunnel<'t, I: Ip>(packet: &impl Packet, tables: &'t impl Tables, quote: usize
         }
         protocol => (inner, protocol),
     };
-    let (index, backend) = match protocol {
-        IPV4 => owner::<Ipv4Hdr>(packet, tables, inner)?,
-        IPV6 => owner::<Ipv6Hdr>(packet, tables, inner)?,
+    let ((index, backend), least) = match protocol {
+        IPV4 => (owner::<Ipv4Hdr>(packet, tables, inner)?, LEAST_V4),
+        IPV6 => (owner::<Ipv6Hdr>(packet, tables, inner)?, LEAST_V6),
         _ => return None,
     };
-    (backend.address == address).then_some((index, backend))
+    let least = least + (inner - quote) as u16;
+    (backend.address == address && backend.source == source.words()).then_some((index, backend, least))
 }
 
 /// The backend of the flow that a quoted client's packet belongs to.
@@ -270,8 +282,7 @@ pub fn too_big<I: Ip, P: Packet, T: Tables>(
     datagram: &Datagram<I>,
     mtu: u16,
 ) -> Option<Verdict> {
-    let ip = packet.at::<I>(L3)?;
-    if !ip.must_not_be_fragmented() || datagram.l4 != L3 + size_of::<I>() || !may_answer(tables) {
+    if datagram.l4 != L3 + size_of::<I>() || !may_answer(tables) {
         return None;
     }
     let path: Path = rewrite::return_path(packet)?;

@@ -58,8 +58,6 @@ pub trait Ip: Header {
     fn hop_limit(&self) -> u8;
     /// Sum of the header's words, options apart, as a checksum's operand.
     fn sum(&self) -> u64;
-    /// Whether routers may not fragment it.
-    fn must_not_be_fragmented(&self) -> bool;
     /// Bytes of header and payload.
     fn total_length(&self) -> u16;
     /// Writes a header without options, for `payload` bytes that start here.
@@ -184,11 +182,6 @@ impl Ip for Ipv4Hdr {
         let [length, id, frags, check] = [self.tot_len, self.id, self.frags, self.check].map(u16::from_ne_bytes);
         let [a, b, c, d] = [first, length, id, frags].map(u64::from);
         a + b + c + d + u64::from(hops) + u64::from(check) + self.source().sum() + self.destination().sum()
-    }
-
-    #[inline(always)]
-    fn must_not_be_fragmented(&self) -> bool {
-        self.frags[0] & 0x40 != 0
     }
 
     #[inline(always)]
@@ -326,11 +319,6 @@ impl Ip for Ipv6Hdr {
         let first = u64::from(u32::from_ne_bytes(self.vcf));
         let length = u64::from(u16::from_ne_bytes(self.payload_len));
         first + length + u64::from(hops) + self.source().sum() + self.destination().sum()
-    }
-
-    #[inline(always)]
-    fn must_not_be_fragmented(&self) -> bool {
-        true
     }
 
     #[inline(always)]

@@ -1,12 +1,12 @@
 //! From bytes to a datagram: what the pipeline needs to know of a TCP or UDP packet.
 
-use network_types::{tcp::TcpHdr, udp::UdpHdr};
+use network_types::{eth::EthHdr, tcp::TcpHdr, udp::UdpHdr};
 
 use crate::{
     header::Ports,
     ip::{Fragment, Ip, L3, TCP, UDP},
     packet::Packet,
-    wire::Be16,
+    wire::{Address as _, Be16},
 };
 
 /// A TCP segment or UDP datagram, its addresses of the family of `I`.
@@ -128,6 +128,18 @@ pub fn packet<I: Ip>(packet: &impl Packet) -> Parsed {
     Parsed::Datagram(protocol)
 }
 
+/// Whether a frame is a broadcast or multicast. What is balanced would be balanced by each front node that hears it.
+#[inline(always)]
+pub fn is_to_many(packet: &impl Packet) -> bool {
+    packet.at::<EthHdr>(0).is_some_and(|eth| eth.dst_addr[0] & 1 != 0)
+}
+
+/// Whether a packet's source address is nobody's, so that there is nobody to be answered (RFC 1122, section 3.2.1.3; RFC 4291, section 2.7).
+#[inline(always)]
+pub fn is_from_nobody<I: Ip>(packet: &impl Packet) -> bool {
+    packet.at::<I>(L3).is_some_and(|ip| ip.source().is_nobody())
+}
+
 /// Whom the TCP segment or UDP datagram at `l4` is for.
 #[inline(always)]
 pub fn destination<I: Ip>(packet: &impl Packet, l4: usize) -> Option<(I::Address, Be16)> {
@@ -139,12 +151,16 @@ pub fn destination<I: Ip>(packet: &impl Packet, l4: usize) -> Option<(I::Address
 pub fn datagram<I: Ip>(packet: &impl Packet, l4: usize, protocol: u8) -> Option<Datagram<I>> {
     let ip = packet.at::<I>(L3)?;
     let (source, destination, hop_limit, length) = (ip.source(), ip.destination(), ip.hop_limit(), ip.total_length());
-    let flags = if protocol == TCP {
-        Flags::of(packet.at::<TcpHdr>(l4)?)
+    let (flags, header) = if protocol == TCP {
+        (Flags::of(packet.at::<TcpHdr>(l4)?), size_of::<TcpHdr>())
     } else {
         packet.at::<UdpHdr>(l4)?;
-        Flags::default()
+        (Flags::default(), size_of::<UdpHdr>())
     };
+    // What is behind the packet is padding, though it may look like a header.
+    if L3 + usize::from(length) < l4 + header {
+        return None;
+    }
     let ports = packet.at::<Ports>(l4)?;
     Some(Datagram {
         l4,

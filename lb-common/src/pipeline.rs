@@ -227,7 +227,8 @@ fn plainly_opened<'t, I: Ip, P: Stages, T: Tables>(
 ) -> Known<'t> {
     /// A SYN without data is not larger, and what gets to a backend is not smaller.
     const HEADERS: u16 = 128;
-    if !datagram.flags.opens() || datagram.length > HEADERS || !is_plain(service) {
+    let is_odd = || parse::is_to_many(packet) || parse::is_from_nobody::<I>(packet);
+    if !datagram.flags.opens() || datagram.length > HEADERS || !is_plain(service) || is_odd() {
         return Known::NOTHING;
     }
     let key = flow::Key::new(tables.config(), I::FAMILY, datagram.source.words(), datagram.source_port, slot);
@@ -240,7 +241,7 @@ fn plainly_opened<'t, I: Ip, P: Stages, T: Tables>(
 
 /// Bytes that the way to a backend adds to a packet.
 #[inline(always)]
-fn overhead(service: &Service, backend: &Backend) -> u16 {
+pub fn overhead(service: &Service, backend: &Backend) -> u16 {
     match service.forward {
         forward::IPIP => encap::overhead(backend, false),
         forward::GUE => encap::overhead(backend, true),

@@ -10,7 +10,7 @@ use network_types::{
 
 use crate::{
     fragment, http, icmp,
-    ip::{Fragment, Ip, TCP, UDP, Walk},
+    ip::{Fragment, Ip, L3, TCP, UDP, Walk},
     mss,
     packet::Packet,
     parse, pipeline,
@@ -19,7 +19,7 @@ use crate::{
     time_wait::{self, Mark},
     verdict::{DropReason, Verdict},
     vlan,
-    wire::Be16,
+    wire::{Address as _, Address4, Be16},
 };
 
 /// The parts of the rare path. In the BPF program each is a function of its own for each family, which the verifier goes
@@ -43,6 +43,11 @@ pub trait Stages: Packet {
     /// [`follow`].
     fn follow<I: Ip, T: Tables>(&mut self, tables: &T) -> Verdict {
         follow::<I, Self, T>(self, tables)
+    }
+
+    /// [`fragment::tell_apart`].
+    fn tell_apart<T: Tables>(&mut self, tables: &T, sender: Address4) {
+        fragment::tell_apart(self, tables, sender);
     }
 
     /// [`mss::clamp`], best effort.
@@ -75,6 +80,9 @@ pub trait Stages: Packet {
 /// What becomes of a frame that is not a plain one; or of any.
 #[inline(always)]
 pub fn process<P: Stages, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
+    if parse::is_to_many(packet) {
+        return Verdict::Pass;
+    }
     let Some(tags) = vlan::strip(packet) else { return Verdict::Pass };
     let Some(eth) = packet.at::<EthHdr>(0) else { return Verdict::Pass };
     let verdict = match Be16::from_raw(eth.ether_type) {
@@ -91,16 +99,33 @@ pub fn process<P: Stages, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
 #[inline(always)]
 fn balance<I: Ip, P: Stages, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
     let Some(walk) = packet.walk::<I>() else { return Verdict::Pass };
+    if parse::is_from_nobody::<I>(packet) {
+        return Verdict::Pass;
+    }
     match (walk.protocol, walk.fragment) {
         (TCP | UDP, Fragment::Whole) => packet.datagram::<I, T>(tables, walk.l4, walk.protocol),
         (TCP | UDP, Fragment::First) => {
             packet.note::<I, T>(tables);
-            packet.datagram::<I, T>(tables, walk.l4, walk.protocol)
+            apart::<I, P, T>(packet, tables, |packet| packet.datagram::<I, T>(tables, walk.l4, walk.protocol))
         }
-        (TCP | UDP, Fragment::Later) => packet.follow::<I, T>(tables),
+        // Between an IPv6 fragment's header and what is carried there may be other headers.
+        (protocol, Fragment::Later) if I::FAMILY == 6 || matches!(protocol, TCP | UDP) => {
+            apart::<I, P, T>(packet, tables, |packet| packet.follow::<I, T>(tables))
+        }
         (protocol, Fragment::Whole) if protocol == I::ICMP => packet.message::<I, T>(tables, walk.l4),
         _ => Verdict::Pass,
     }
+}
+
+/// What becomes of a fragment, which is told apart from those of others with whom it shares an address from here.
+#[inline(always)]
+fn apart<I: Ip, P: Stages, T: Tables>(packet: &mut P, tables: &T, stage: impl FnOnce(&mut P) -> Verdict) -> Verdict {
+    let Some(sender) = packet.at::<I>(L3).map(Ip::source) else { return Verdict::Pass };
+    let verdict = stage(packet);
+    if I::FAMILY == 4 && matches!(verdict, Verdict::Transmit | Verdict::Redirect(_)) {
+        packet.tell_apart(tables, Address4::from_words(sender.words()));
+    }
+    verdict
 }
 
 /// What becomes of a whole datagram.

@@ -56,6 +56,8 @@ pub trait Address: Copy + Eq + core::fmt::Debug {
     fn words(self) -> AddressWords;
     /// Back from [`words`](Self::words).
     fn from_words(words: AddressWords) -> Self;
+    /// Whether nobody has it for himself, or nobody beyond his own machine: unspecified, loopback, multicast, broadcast.
+    fn is_nobody(self) -> bool;
     /// Sum of its 32-bit words, as a checksum's operand.
     fn sum(self) -> u64;
     /// Sum of the complements of its 32-bit words, to take it out of a checksum.
@@ -76,6 +78,11 @@ impl Address for Address4 {
     #[inline(always)]
     fn from_words(words: AddressWords) -> Self {
         Self(words[0] as u32)
+    }
+
+    #[inline(always)]
+    fn is_nobody(self) -> bool {
+        matches!(self.0.to_ne_bytes()[0], 0 | 127 | 224..=239 | 255)
     }
 
     #[inline(always)]
@@ -103,6 +110,12 @@ impl Address for Address6 {
     #[inline(always)]
     fn from_words(words: AddressWords) -> Self {
         Self(words)
+    }
+
+    #[inline(always)]
+    fn is_nobody(self) -> bool {
+        let [a, b] = self.0;
+        a.to_ne_bytes()[0] == 0xff || a == 0 && u64::from_be(b) <= 1
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@
 
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use lb_common::{
-    http,
+    fragment, http,
     ip::{Ip, Walk},
     mss,
     rare::{self, Stages},
@@ -13,6 +13,7 @@ use lb_common::{
     tcp_option::{self, TcpOption},
     time_wait::{self, Mark},
     verdict::Verdict,
+    wire::Address4,
 };
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
@@ -25,6 +26,11 @@ const L4_MASK: u32 = 0x7ff;
 const OPTION_MASK: u32 = 0xfff;
 
 impl<const ROUGH: bool> Stages for XdpFrame<'_, ROUGH> {
+    #[inline(always)]
+    fn tell_apart<T: Tables>(&mut self, _: &T, sender: Address4) {
+        call(self, |ctx| tell_apart(ctx, sender.0));
+    }
+
     #[inline(always)]
     fn clamp_mss(&mut self, l4: usize, most: u16) {
         call(self, |ctx| clamp_mss(ctx, l4 as u32, most.into()));
@@ -125,6 +131,14 @@ macro_rules! stages {
 
 stages!(Ipv4Hdr: datagram_v4, note_v4, follow_v4, message_v4);
 stages!(Ipv6Hdr: datagram_v6, note_v6, follow_v6, message_v6);
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn tell_apart(ctx: *mut xdp_md, sender: u32) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    fragment::tell_apart(&mut XdpFrame::<true>::new(&ctx), &Maps, Address4(sender));
+    0
+}
 
 /// IPv4 has nothing to walk over.
 #[unsafe(no_mangle)]

@@ -226,6 +226,8 @@ fn extend(frame: &mut Vec<u8>, random: &mut fastrand::Rng) {
     } else {
         [next, 0, 1, 4, 0, 0, 0, 0]
     };
+    let length = u16::from_be_bytes([frame[18], frame[19]]).wrapping_add(8);
+    frame[18..20].copy_from_slice(&length.to_be_bytes());
     frame[20] = kind;
     frame.splice(54..54, header);
 }

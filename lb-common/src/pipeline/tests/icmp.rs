@@ -113,9 +113,13 @@ fn what_is_too_big_to_be_encapsulated_is_answered_but_not_too_often() {
     assert_eq!(bytes[38..42], [0, 0, 0x05, 0xc8], "1480 bytes get through");
     assert_eq!(bytes[42..70], too_big.bytes()[14..42], "the header and eight bytes");
 
+    // Those who do not forbid it are told as well: nobody here cuts packets.
+    let (verdict, _) = from_client(&tables, TcpFrame { fragment: 0, ..too_big });
+    assert_eq!(verdict, Verdict::Transmit);
+
     let answered = (0..2_000).filter(|_| from_client(&tables, too_big).0 == Verdict::Transmit).count();
-    assert_eq!(answered, 499);
-    assert_eq!(tables.dropped(DropReason::TooBig), 2_001);
+    assert_eq!(answered, 498);
+    assert_eq!(tables.dropped(DropReason::TooBig), 2_002);
     tables.now_ns += 1 << TICK_SHIFT;
     assert_eq!(from_client(&tables, too_big).0, Verdict::Transmit);
 }
@@ -132,6 +136,63 @@ fn the_mtu_of_a_path_is_learnt_from_errors_about_encapsulated_packets() {
         assert_eq!(process(&tables, error.clone(), BACKEND_IFINDEX), (Verdict::Pass, error));
         tables.apply_learnt();
         assert_eq!(tables.backends[0].mtu, 1300, "mode {mode}");
+    }
+}
+
+#[test]
+fn who_does_not_see_what_is_encapsulated_teaches_nothing() {
+    let mut tables = world();
+    let slot = find_v4(&tables) as usize;
+    tables.services[slot].forward = forward::IPIP;
+    tables.backends[0].mtu = 1500;
+    let sent = opens(&tables, 40_000);
+    let mut guessed = sent.clone();
+    guessed[26..30].copy_from_slice(&[9, 9, 9, 9]);
+    for (to, quote) in [("203.0.113.10", &sent), ("10.0.0.1", &guessed), ("9.9.9.9", &guessed)] {
+        let error = icmp_frame(ip("198.51.100.1"), ip(to), [3, 4], [0, 0, 0x05, 0x14], &quote[14..]);
+        assert_eq!(process(&tables, error.clone(), BACKEND_IFINDEX), (Verdict::Pass, error));
+        tables.apply_learnt();
+        assert_eq!(tables.backends[0].mtu, 1500, "to {to}");
+    }
+}
+
+#[test]
+fn no_less_is_learnt_than_every_link_must_take() {
+    let mut tables = world();
+    let slot = tables.find_service(words(ip("2001:db8::10")), Be16::new(80), TCP, 6).unwrap() as usize;
+    tables.services[slot].forward = forward::IPIP;
+    tables.backends[2].mtu = 1500;
+    tables.backends[2].flags |= backend_flags::IPV6;
+    let frame = TcpFrame {
+        source: socket("[2001:db8::1]:40000"),
+        destination: socket("[2001:db8::10]:80"),
+        flags: SYN,
+        ..Default::default()
+    };
+    let (_, sent) = from_client(&tables, frame);
+    let error = icmp_frame(ip("2001:db8::99"), ip("fd00::1"), [2, 0], [0, 0, 0x02, 0x40], &sent[14..]);
+    process(&tables, error, BACKEND_IFINDEX);
+    tables.apply_learnt();
+    assert_eq!(tables.backends[2].mtu, 1280 + 40);
+}
+
+#[test]
+fn an_error_with_direct_return_has_a_hop_to_go() {
+    for mode in [forward::L2, forward::IPIP] {
+        let mut tables = world();
+        let slot = find_v4(&tables) as usize;
+        tables.services[slot].forward = mode;
+        opens(&tables, 40_000);
+        let quote = TcpFrame {
+            source: socket("203.0.113.10:80"),
+            destination: socket("192.0.2.1:40000"),
+            ..Default::default()
+        };
+        let error = icmp_frame(ip("198.51.100.1"), ip("203.0.113.10"), [3, 1], [0; 4], &quote.bytes()[14..]);
+        assert_eq!(process(&tables, error.clone(), CLIENT_IFINDEX).0, Verdict::Redirect(BACKEND_IFINDEX));
+        let mut last = error;
+        last[22] = 1;
+        assert_eq!(process(&tables, last, CLIENT_IFINDEX).0, Verdict::Drop(DropReason::HopLimit), "mode {mode}");
     }
 }
 

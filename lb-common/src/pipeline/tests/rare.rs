@@ -42,12 +42,14 @@ fn extension_headers_are_skipped_and_kept() {
     let hop_by_hop = [60, 0, 1, 4, 0, 0, 0, 0];
     let destination_options = [6, 0, 1, 4, 0, 0, 0, 0];
     bytes[20] = 0;
+    bytes[19] += 16;
     bytes.splice(54..54, [hop_by_hop, destination_options].concat());
     let (verdict, mut bytes) = process(&tables, bytes);
     assert_eq!(verdict, Verdict::Redirect(BACKEND_IFINDEX));
     assert_eq!(bytes[54..70], [hop_by_hop, destination_options].concat());
     bytes.drain(54..70);
     bytes[20] = 6;
+    bytes[19] -= 16;
     assert_eq!(ends(&bytes).1, socket("[fd00::11]:8080"));
     assert!(l4_checksum_is_right(&bytes));
 }
@@ -110,12 +112,111 @@ fn a_reset_answers_what_has_no_flow() {
 }
 
 #[test]
-fn a_reset_does_not_believe_a_length_shorter_than_the_header() {
-    let mut frame = TcpFrame { flags: 0, payload: b"hello", ..Default::default() }.bytes();
-    frame[16..18].copy_from_slice(&19_u16.to_be_bytes());
-    let (verdict, bytes) = process(&world(), frame);
-    assert_eq!(verdict, Verdict::Transmit);
-    assert_eq!(bytes[42..46], 1_u32.to_be_bytes());
+fn what_looks_like_a_header_behind_the_packet_is_padding() {
+    // The least that has a whole header; then one byte less.
+    for (protocol, header) in [(TCP, 20), (UDP, 8)] {
+        let verdict = |length: u16| {
+            let mut tables = world();
+            let slot = tables.add_service(Service { protocol, ..service("203.0.113.10:53", algorithm::ROUND_ROBIN) });
+            tables.set_ring(slot, 4, &[0, 1]);
+            let destination = socket("203.0.113.10:53");
+            let mut frame =
+                TcpFrame { protocol, flags: SYN, destination, payload: &[0; 20], ..Default::default() }.bytes();
+            frame[16..18].copy_from_slice(&length.to_be_bytes());
+            process(&tables, frame).0
+        };
+        assert_eq!(verdict(20 + header), Verdict::Redirect(BACKEND_IFINDEX));
+        assert_eq!(verdict(19 + header), Verdict::Pass);
+    }
+    // Eight bytes of a TCP header in a first fragment, padded to the least frame: the others have its checksum.
+    let mut frame = fragment(0x2000, SYN).bytes();
+    frame[16..18].copy_from_slice(&28_u16.to_be_bytes());
+    frame.resize(60, 2);
+    assert_eq!(process(&world(), frame).0, Verdict::Pass);
+}
+
+#[test]
+fn what_is_sent_to_many_or_by_nobody_passes() {
+    let check = |change: &dyn Fn(&mut TcpFrame<'_>)| {
+        for flags in [SYN, ACK] {
+            for mode in [forward::NAT, forward::L2] {
+                let mut tables = world();
+                let slot = find_v4(&tables) as usize;
+                tables.services[slot].forward = mode;
+                let mut frame = TcpFrame { flags, ..Default::default() };
+                change(&mut frame);
+                let (verdict, bytes) = from_client(&tables, frame);
+                assert_eq!((verdict, bytes), (Verdict::Pass, frame.bytes()), "{frame:?}");
+            }
+        }
+    };
+    check(&|frame| frame.destination_mac = [0xff; 6]);
+    check(&|frame| frame.destination_mac = [1, 0, 0x5e, 0, 0, 1]);
+    for source in ["0.0.0.0:9", "127.0.0.1:9", "224.0.0.1:9", "239.1.2.3:9", "255.255.255.255:9"] {
+        check(&|frame| frame.source = socket(source));
+    }
+    for source in ["[::]:9", "[::1]:9", "[ff02::1]:9"] {
+        check(&|frame| (frame.source, frame.destination) = (socket(source), socket("[2001:db8::10]:80")));
+    }
+}
+
+#[test]
+fn fragments_of_two_clients_are_told_apart_by_the_server() {
+    let tables = world();
+    let id = |source: &str, flags: u16| {
+        let frame = TcpFrame { source: socket(source), payload: b"hello", ..fragment(flags, SYN) };
+        let (verdict, bytes) = from_client(&tables, frame);
+        assert_eq!(verdict, Verdict::Redirect(BACKEND_IFINDEX));
+        if flags == 0 {
+            assert!(l4_checksum_is_right(&bytes));
+        }
+        u16::from_be_bytes([bytes[18], bytes[19]])
+    };
+    let [first, other] = ["192.0.2.1:40000", "192.0.2.2:40000"].map(|source| id(source, 0x2000));
+    assert_ne!(first, other);
+    assert_eq!(id("192.0.2.1:40000", 3), first);
+    assert_eq!(id("192.0.2.2:40000", 3), other);
+    assert_eq!(id("192.0.2.3:40000", 0), 0x1234, "not of what is whole");
+}
+
+#[test]
+fn no_fragment_is_encapsulated_that_is_too_big_then() {
+    let mut tables = world();
+    let slot = find_v4(&tables) as usize;
+    tables.services[slot].forward = forward::IPIP;
+    tables.backends[0].mtu = 64;
+    assert_eq!(
+        from_client(&tables, TcpFrame { payload: &[], ..fragment(0x2000, SYN) }).0,
+        Verdict::Redirect(BACKEND_IFINDEX)
+    );
+    let later = |length: usize| from_client(&tables, TcpFrame { payload: &[0; 100][..length], ..fragment(3, 0) }).0;
+    assert_eq!(later(4), Verdict::Redirect(BACKEND_IFINDEX));
+    assert_eq!(later(5), Verdict::Drop(DropReason::TooBig));
+    assert_eq!(dropped(&tables), [("too_big", 1)]);
+}
+
+#[test]
+fn options_behind_a_fragment_header_are_no_other_packet() {
+    let tables = world();
+    let whole = TcpFrame {
+        source: socket("[2001:db8::1]:40000"),
+        destination: socket("[2001:db8::10]:80"),
+        flags: SYN,
+        ..Default::default()
+    };
+    let fragment = |offset_and_more: u16, rest: &[u8]| {
+        let mut bytes = whole.bytes()[..54].to_vec();
+        bytes[20] = 44;
+        let [high, low] = offset_and_more.to_be_bytes();
+        bytes.extend([60, 0, high, low, 0, 0, 0, 7]);
+        bytes.extend(rest);
+        let length = (bytes.len() - 54) as u16;
+        bytes[18..20].copy_from_slice(&length.to_be_bytes());
+        bytes
+    };
+    let first = fragment(1, &[&[6, 0, 1, 4, 0, 0, 0, 0], &whole.bytes()[54..]].concat());
+    assert_eq!(process(&tables, first).0, Verdict::Redirect(BACKEND_IFINDEX));
+    assert_eq!(process(&tables, fragment(32, b"the rest")).0, Verdict::Redirect(BACKEND_IFINDEX));
 }
 
 #[test]
