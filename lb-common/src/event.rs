@@ -213,7 +213,8 @@ pub fn advance<T: Tables>(tables: &T, event: &Event) -> bool {
     }
     let after = |flow| tables.after_client(flow, Flags(event.flags), now);
     if let Some(flow) = flow::step(tables, &slot.word, flow, after) {
-        let may_abort = matches!(flow.state(), State::Answered | State::Established | State::BackendClosed);
+        let may_abort =
+            matches!(flow.state(), State::Answered | State::Established | State::BackendClosed | State::Tentative);
         if may_abort
             && Flags(event.flags).rst()
             && let Some(counters) = tables.counters(flow.backend())
@@ -293,7 +294,7 @@ pub fn is_plain(service: &Service) -> bool {
 pub fn is_open(service: &Service, flow: FlowWord) -> bool {
     match flow.state() {
         State::Closed => false,
-        State::ClientClosed => is_nat(service),
+        State::ClientClosed | State::TentativeClosed => is_nat(service),
         _ => true,
     }
 }

@@ -188,7 +188,8 @@ fn established<'t, R: Road, I: Ip, P: Stages, T: Tables>(
     if backend.flags & backend_flags::PRESENT == 0 {
         return Ok(Known::NOTHING);
     }
-    let changes = R::RARE && flow.after_client(datagram.flags, now) != flow;
+    // Where the backend has not answered, the flow's port may have become another's without a change of its own.
+    let changes = R::RARE && (flow.state() == State::Opening || flow.after_client(datagram.flags, now) != flow);
     if changes && !tables.advance(&event(packet, datagram, slot, service)?) {
         return Ok(Known::NOTHING);
     }
@@ -241,7 +242,7 @@ fn opened<'t, I: Ip, P: Stages, T: Tables>(
         () if datagram.protocol == UDP => State::Datagram,
         () if datagram.flags.opens() => State::Opening,
         // Another front node, or this one before its tables were made anew, chose the same backend.
-        () if schedule::is_consistent(service) && !is_nat(service) && !datagram.flags.rst() => State::Established,
+        () if schedule::is_consistent(service) && !is_nat(service) && !datagram.flags.rst() => State::Tentative,
         () => return Err(DropReason::NoFlow),
     };
     let avoid = unanswered.map_or(schedule::NOBODY, FlowWord::backend);

@@ -30,7 +30,7 @@ pub enum FlowState {
     Opening,
     /// The backend answered it.
     Answered,
-    /// The client acknowledged.
+    /// The backend answered and the client acknowledged; with direct return, the client went on for more than half a second.
     Established,
     /// The client sent a FIN.
     ClientClosed,
@@ -40,6 +40,10 @@ pub enum FlowState {
     Closed,
     /// UDP.
     Datagram,
+    /// With direct return: established as far as the client said within half a second.
+    Tentative,
+    /// The same, and the client sent a FIN.
+    TentativeClosed,
 }
 
 /// A flow of a service.
@@ -222,5 +226,7 @@ pub(super) fn state(state: State) -> Option<FlowState> {
         State::BackendClosed => FlowState::BackendClosed,
         State::Closed => FlowState::Closed,
         State::Datagram => FlowState::Datagram,
+        State::Tentative => FlowState::Tentative,
+        State::TentativeClosed => FlowState::TentativeClosed,
     })
 }
