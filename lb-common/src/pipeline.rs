@@ -178,7 +178,8 @@ fn established<'t, R: Road, I: Ip, P: Stages, T: Tables>(
     }
     if R::RARE && datagram.flags.opens() {
         match flow.state() {
-            State::Opening => return Ok(Known::Nothing { unanswered: Some(flow) }),
+            // One that comes twice within a tick was not repeated by its client, which gives a backend a second: the network did that.
+            State::Opening if flow.seen() != now => return Ok(Known::Nothing { unanswered: Some(flow) }),
             // The client's port is free again, and so it may come by it at once.
             _ if !is_open(service, flow) => return Ok(Known::NOTHING),
             _ => {}

@@ -103,6 +103,24 @@ fn a_tentative_flow_may_be_idle_for_as_long_as_an_established_one() {
 }
 
 #[test]
+fn a_syn_that_the_network_doubles_is_one() {
+    for of in [forward::NAT, forward::DNAT, forward::L2] {
+        let mut tables = mode(of, TCP);
+        let (first, second) = (opens(&tables, 40_000), opens(&tables, 40_000));
+        assert_eq!(first, second, "{of}");
+        let counted = |tables: &HostTables| {
+            let counters = &tables.counters[..2];
+            let sum = |of: fn(&crate::layout::BackendCounters) -> u64| counters.iter().map(of).sum::<u64>();
+            [sum(|of| of.connections.load(Relaxed)), sum(|of| of.repeated.load(Relaxed))]
+        };
+        assert_eq!(counted(&tables), [1, 0], "{of}");
+        tables.now_ns += SECOND;
+        opens(&tables, 40_000);
+        assert_eq!(counted(&tables), [2, 1], "{of}");
+    }
+}
+
+#[test]
 fn a_tentative_flow_is_on_the_common_path_within_a_tick_and_safe_from_syns() {
     let mut tables = mode(forward::L2, TCP);
     (tables.config.near_mask, tables.config.flow_sets) = (3, 16);
