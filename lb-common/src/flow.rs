@@ -126,7 +126,7 @@ pub enum State {
     ClientClosed,
     /// The backend sent a FIN.
     BackendClosed,
-    /// Both did, or either sent a RST.
+    /// Both did, or the backend sent a RST.
     Closed,
     /// The backend answered the SYN.
     Answered,
@@ -137,6 +137,8 @@ pub enum State {
     Tentative,
     /// While it was tentative, the client sent a FIN.
     TentativeClosed,
+    /// The client sent a RST, which the backend may not have believed (RFC 5961, section 3): closed, unless the client goes on.
+    Reset,
 }
 
 impl State {
@@ -154,6 +156,7 @@ impl State {
             8 => Self::Datagram,
             9 => Self::Tentative,
             10 => Self::TentativeClosed,
+            11 => Self::Reset,
             _ => Self::Closed,
         }
     }
@@ -287,14 +290,16 @@ impl FlowWord {
             state @ (State::Closed | State::Datagram) => state,
             // Who has not heard the backend is no client of it.
             State::Opening if !self.is_direct() => State::Opening,
-            _ if flags.rst() => State::Closed,
+            _ if flags.rst() => State::Reset,
             state if !goes_on => state,
-            State::Opening if self.is_direct() => tentative(flags.fin()),
+            State::Opening | State::Reset if self.is_direct() => tentative(flags.fin()),
             State::Tentative if !again => tentative(flags.fin()),
             State::TentativeClosed if again => State::ClientClosed,
             State::BackendClosed if flags.fin() => State::Closed,
-            State::Answered | State::Established | State::Tentative if flags.fin() => State::ClientClosed,
-            State::Answered | State::Tentative => State::Established,
+            State::Answered | State::Established | State::Tentative | State::Reset if flags.fin() => {
+                State::ClientClosed
+            }
+            State::Answered | State::Tentative | State::Reset => State::Established,
             state => state,
         };
         Self::new(self.backend(), self.port(), state, now)

@@ -99,7 +99,7 @@ fn existing(tables: &HostTables, key: &Key, name: impl Fn(u32) -> String) -> Opt
     let now = Ticks::from_ns(tables.now_ns);
     let word = flow::find(tables, key).filter(|word| word.is_live(now, &tables.config))?;
     let present = tables.backends.get(word.backend() as usize)?.flags & backend_flags::PRESENT != 0;
-    if !present || word.state() == State::Closed {
+    if !present || matches!(word.state(), State::Closed | State::Reset) {
         return None;
     }
     Some(Outcome::Has {

@@ -36,7 +36,7 @@ pub enum FlowState {
     ClientClosed,
     /// The backend sent a FIN.
     BackendClosed,
-    /// Both did, or either sent a RST.
+    /// Both did, or the backend sent a RST.
     Closed,
     /// UDP.
     Datagram,
@@ -44,6 +44,8 @@ pub enum FlowState {
     Tentative,
     /// The same, and the client sent a FIN.
     TentativeClosed,
+    /// The client sent a RST.
+    Reset,
 }
 
 /// A flow of a service.
@@ -228,5 +230,6 @@ pub(super) fn state(state: State) -> Option<FlowState> {
         State::Datagram => FlowState::Datagram,
         State::Tentative => FlowState::Tentative,
         State::TentativeClosed => FlowState::TentativeClosed,
+        State::Reset => FlowState::Reset,
     })
 }

@@ -103,6 +103,71 @@ fn a_tentative_flow_may_be_idle_for_as_long_as_an_established_one() {
 }
 
 #[test]
+fn a_rst_of_the_client_is_taken_back_by_what_it_sends_next() {
+    let check = |of: u8, more: &[Step], expected: (State, u64)| {
+        let answer: &[Step] = if of == forward::NAT { &[B(SYN | ACK)] } else { &[] };
+        let steps = [&[C(SYN)], answer, &[C(ACK), C(RST)], more].concat();
+        assert_eq!(after(of, 40_000, &steps), expected, "{of} {steps:?}");
+    };
+    for of in [forward::NAT, forward::L2] {
+        for more in [&[][..], &[C(RST)], &[C(0)], &[C(SYN | ACK)]] {
+            check(of, more, (State::Reset, 0));
+        }
+        check(of, &[C(ACK), C(RST)], (State::Reset, 0));
+        check(of, &[C(SYN)], (State::Opening, 1));
+    }
+    check(forward::NAT, &[C(ACK)], (State::Established, 1));
+    check(forward::NAT, &[C(FIN | ACK)], (State::ClientClosed, 1));
+    // What was under way when the backend heard of it.
+    check(forward::NAT, &[B(ACK)], (State::Reset, 0));
+    check(forward::NAT, &[B(RST)], (State::Closed, 0));
+    check(forward::NAT, &[B(RST), C(ACK)], (State::Closed, 0));
+    check(forward::L2, &[C(ACK)], (State::Tentative, 1));
+    check(forward::L2, &[C(FIN | ACK)], (State::TentativeClosed, 0));
+}
+
+#[test]
+fn what_a_client_has_reset_keeps_its_place_while_there_are_others() {
+    let mut tables = mode(forward::L2, TCP);
+    (tables.config.near_mask, tables.config.flow_sets) = (0, 3);
+    opens(&tables, 40_000);
+    for flags in [ACK, RST] {
+        from_client(&tables, TcpFrame { flags, ..Default::default() });
+    }
+    tables.now_ns += 3 * SECOND;
+    for port in 41_000..41_011 {
+        opens(&tables, port);
+    }
+    assert_eq!(from_client(&tables, TcpFrame::default()).0, Verdict::Redirect(BACKEND_IFINDEX));
+    from_client(&tables, TcpFrame { flags: RST, ..Default::default() });
+    for port in 42_000..42_005 {
+        opens(&tables, port);
+    }
+    assert_eq!(from_client(&tables, TcpFrame::default()).0, Verdict::Transmit, "a RST: it has given way");
+}
+
+#[test]
+fn a_client_that_has_reset_a_connection_comes_again_by_its_port() {
+    let mut tables = world();
+    tables.set_ring(find_v4(&tables), 0, &[0]);
+    let first = establishes(&tables, 40_000);
+    from_client(&tables, TcpFrame { flags: RST, ..Default::default() });
+    assert_eq!(ends(&first), ends(&opens(&tables, 40_000)), "the same towards the backend as well");
+
+    let mut tables = mode(forward::DNAT, TCP);
+    let other = Service { forward: forward::DNAT, ..service("203.0.113.10:81", algorithm::ROUND_ROBIN) };
+    let other = tables.add_service(other);
+    tables.set_ring(other, 0, &[0]);
+    let slot = find_v4(&tables);
+    tables.set_ring(slot, 2, &[0]);
+    establishes(&tables, 40_000);
+    let to_other = TcpFrame { destination: socket("203.0.113.10:81"), flags: SYN, ..Default::default() };
+    assert_eq!(from_client(&tables, to_other).0, Verdict::Drop(DropReason::NatPortsExhausted));
+    from_client(&tables, TcpFrame { flags: RST, ..Default::default() });
+    assert_eq!(from_client(&tables, to_other).0, Verdict::Redirect(BACKEND_IFINDEX));
+}
+
+#[test]
 fn a_syn_that_the_network_doubles_is_one() {
     for of in [forward::NAT, forward::DNAT, forward::L2] {
         let mut tables = mode(of, TCP);
