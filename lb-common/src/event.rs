@@ -213,15 +213,20 @@ pub fn advance<T: Tables>(tables: &T, event: &Event) -> bool {
     }
     let after = |flow| tables.after_client(flow, Flags(event.flags), now);
     if let Some(flow) = flow::step(tables, &slot.word, flow, after) {
-        let may_abort = matches!(flow.state(), State::Answered | State::Established | State::BackendClosed);
+        let may_abort =
+            matches!(flow.state(), State::Answered | State::Established | State::BackendClosed | State::Tentative);
         if may_abort
             && Flags(event.flags).rst()
             && let Some(counters) = tables.counters(flow.backend())
         {
             tables.count(&counters.aborted, 1);
         }
-        if closes(service, flow, after(flow)) {
+        let next = after(flow);
+        if closes(service, flow, next) {
             closed(tables, service, flow.backend());
+        }
+        if closes(service, next, flow) {
+            reopened(tables, service, flow.backend());
         }
     }
     true
@@ -292,8 +297,8 @@ pub fn is_plain(service: &Service) -> bool {
 #[inline(always)]
 pub fn is_open(service: &Service, flow: FlowWord) -> bool {
     match flow.state() {
-        State::Closed => false,
-        State::ClientClosed => is_nat(service),
+        State::Closed | State::Reset => false,
+        State::ClientClosed | State::TentativeClosed => is_nat(service),
         _ => true,
     }
 }
@@ -306,9 +311,20 @@ fn closes(service: &Service, before: FlowWord, after: FlowWord) -> bool {
 /// One open flow less.
 #[inline(always)]
 fn closed<T: Tables>(tables: &T, service: &Service, backend: u32) {
+    counted(tables, service, backend, u64::MAX);
+}
+
+/// One open flow more, of which it was thought that it had ended.
+#[inline(always)]
+fn reopened<T: Tables>(tables: &T, service: &Service, backend: u32) {
+    counted(tables, service, backend, 1);
+}
+
+#[inline(always)]
+fn counted<T: Tables>(tables: &T, service: &Service, backend: u32, change: u64) {
     if schedule::counts_flows(service)
         && let Some(load) = tables.load_of(backend)
     {
-        tables.add(load, u64::MAX);
+        tables.add(load, change);
     }
 }

@@ -75,11 +75,13 @@ pub const fn timeouts(established: u32, datagram: u32) -> Timeouts {
     timeouts[State::ClientClosed as usize] = ticks(120);
     timeouts[State::BackendClosed as usize] = ticks(120);
     timeouts[State::Datagram as usize] = datagram;
+    timeouts[State::Tentative as usize] = established;
+    timeouts[State::TentativeClosed as usize] = ticks(120);
     timeouts
 }
 
 /// How much flows are missed, by their [`State`]'s number, four bits each: closed ones least, then UDP, then those that are not
-/// established; the others may not go.
+/// established, then those of which only the client says so; the others may not go.
 const MISSED: u64 = {
     let mut missed = 0x1111_1111_1111_1111;
     let states = [
@@ -90,6 +92,8 @@ const MISSED: u64 = {
         (State::ClientClosed, NEVER),
         (State::BackendClosed, NEVER),
         (State::Datagram, 2),
+        (State::Tentative, 4),
+        (State::TentativeClosed, 3),
     ];
     let mut i = 0;
     while i < states.len() {
@@ -116,18 +120,25 @@ pub enum State {
     Claimed,
     /// The client sent a SYN.
     Opening,
-    /// The client acknowledged.
+    /// The backend answered and the client acknowledged; or it was tentative, and its client went on.
     Established,
     /// The client sent a FIN.
     ClientClosed,
     /// The backend sent a FIN.
     BackendClosed,
-    /// Both did, or either sent a RST.
+    /// Both did, or the backend sent a RST.
     Closed,
     /// The backend answered the SYN.
     Answered,
     /// UDP: there is nothing to be opened.
     Datagram,
+    /// Established as far as its client says, whom nobody else confirms: with direct return the backend is not heard. Who only pretends to be
+    /// a client sends a packet or two; so it is as good as established when its client is seen again in a later tick.
+    Tentative,
+    /// While it was tentative, the client sent a FIN.
+    TentativeClosed,
+    /// The client sent a RST, which the backend may not have believed (RFC 5961, section 3): closed, unless the client goes on.
+    Reset,
 }
 
 impl State {
@@ -143,6 +154,9 @@ impl State {
             5 => Self::BackendClosed,
             7 => Self::Answered,
             8 => Self::Datagram,
+            9 => Self::Tentative,
+            10 => Self::TentativeClosed,
+            11 => Self::Reset,
             _ => Self::Closed,
         }
     }
@@ -216,7 +230,9 @@ impl FlowWord {
             | 1 << State::ClientClosed as u32
             | 1 << State::BackendClosed as u32
             | 1 << State::Closed as u32
-            | 1 << State::Datagram as u32;
+            | 1 << State::Datagram as u32
+            | 1 << State::Tentative as u32
+            | 1 << State::TentativeClosed as u32;
         self.seen().0 == now.0 && STEADY >> (self.0 >> Self::STATE & 0xf) & 1 != 0
     }
 
@@ -244,7 +260,8 @@ impl FlowWord {
     }
 
     /// How much it would be missed if its slot were taken. What is free goes first, then closed connections, UDP, connections that are not
-    /// established, and of each what has not been seen for longest. A flood of SYNs only pushes out other SYNs: see [`may_go`].
+    /// established, tentative ones, and of each what has not been seen for longest. A flood of SYNs only pushes out other SYNs, and one of
+    /// ACKs what is as tentative: see [`may_go`].
     ///
     /// Computed without a branch: the verifier would follow each for every slot that is looked at.
     #[inline(always)]
@@ -255,15 +272,34 @@ impl FlowWord {
         (rank << 24 | (TICK_MASK - idle)) & live as u32
     }
 
+    /// Whether nobody but its client is heard: its packets keep their source port.
+    ///
+    /// With DNAT, where they do as well, that is the client's own. A client that has port 0 is believed less than others.
+    #[inline(always)]
+    const fn is_direct(self) -> bool {
+        self.port().raw() == 0
+    }
+
     /// After a packet from the client.
     #[inline(always)]
     pub const fn after_client(self, flags: Flags, now: Ticks) -> Self {
+        // No host takes a segment of a connection that acknowledges nothing, or a SYN (RFC 9293, section 3.10.7.4).
+        let goes_on = flags.ack() && !flags.syn();
+        let again = self.seen().0 != now.0;
         let state = match self.state() {
-            _ if flags.rst() => State::Closed,
-            State::Datagram => State::Datagram,
+            state @ (State::Closed | State::Datagram) => state,
+            // Who has not heard the backend is no client of it.
+            State::Opening if !self.is_direct() => State::Opening,
+            _ if flags.rst() => State::Reset,
+            state if !goes_on => state,
+            State::Opening | State::Reset if self.is_direct() => tentative(flags.fin()),
+            State::Tentative if !again => tentative(flags.fin()),
+            State::TentativeClosed if again => State::ClientClosed,
             State::BackendClosed if flags.fin() => State::Closed,
-            State::Opening | State::Answered | State::Established if flags.fin() => State::ClientClosed,
-            State::Opening | State::Answered if !flags.syn() => State::Established,
+            State::Answered | State::Established | State::Tentative | State::Reset if flags.fin() => {
+                State::ClientClosed
+            }
+            State::Answered | State::Tentative | State::Reset => State::Established,
             state => state,
         };
         Self::new(self.backend(), self.port(), state, now)
@@ -275,13 +311,22 @@ impl FlowWord {
         let state = match self.state() {
             _ if flags.rst() => State::Closed,
             State::Datagram => State::Datagram,
-            State::ClientClosed if flags.fin() => State::Closed,
-            State::Opening | State::Answered | State::Established if flags.fin() => State::BackendClosed,
+            State::ClientClosed | State::TentativeClosed if flags.fin() => State::Closed,
+            State::Opening | State::Answered | State::Established | State::Tentative if flags.fin() => {
+                State::BackendClosed
+            }
             State::Opening if flags.syn() => State::Answered,
+            // It knows a connection of these ports, and challenges the SYN (RFC 5961, section 4).
+            State::Opening if flags.ack() => State::Established,
             state => state,
         };
         Self::new(self.backend(), self.port(), state, now)
     }
+}
+
+#[inline(always)]
+const fn tentative(fin: bool) -> State {
+    if fin { State::TentativeClosed } else { State::Tentative }
 }
 
 /// Takes a flow's word a step on, though another CPU may do that at the same time: both ends of a connection may close it at once. What

@@ -176,8 +176,12 @@ pub fn suits<T: Tables>(tables: &T, client: &Event, fresh: FlowWord, ports: Port
 fn has_room<T: Tables>(tables: &T, client: &Event, fresh: FlowWord, urgent: bool) -> bool {
     let Some(slot) = slot_for(tables, fresh) else { return false };
     let old = FlowWord(tables.load(&slot.word));
-    let is_over = old.is_free(fresh.seen(), tables.config()) || old.state() == State::Closed;
-    is_over && welcomes(tables, slot, old, client, fresh, urgent)
+    let is_over = match old.state() {
+        State::Closed => true,
+        State::Reset => self::client(tables, slot) == (client.address, client.port, client.service),
+        _ => false,
+    };
+    (is_over || old.is_free(fresh.seen(), tables.config())) && welcomes(tables, slot, old, client, fresh, urgent)
 }
 
 /// Forgets the flow that is missed least of those whose ports a client's `fresh` flow might have. False where all of them are
@@ -298,7 +302,7 @@ pub fn rank<T: Tables>(tables: &T, slot: u32, client: &Event, fresh: FlowWord) -
     let same_ends = (address, port) == (client.address, client.port) && old.port() == client.port;
     if same_protocol && same_ends && leads_to(tables, old, backend) {
         // The backend could not tell two flows of a client's port apart.
-        let is_over = !old.is_live(fresh.seen(), config) || old.state() == State::Closed;
+        let is_over = !old.is_live(fresh.seen(), config) || matches!(old.state(), State::Closed | State::Reset);
         return if is_over || service == client.service { OWN } else { CONFLICT };
     }
     if old.is_free(fresh.seen(), config) { FREE } else { TAKEN + old.missed(fresh.seen(), config) }

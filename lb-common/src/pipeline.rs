@@ -180,7 +180,8 @@ fn established<'t, R: Road, I: Ip, P: Stages, T: Tables>(
     }
     if R::RARE && datagram.flags.opens() {
         match flow.state() {
-            State::Opening => return Ok(Known::Nothing { unanswered: Some(flow) }),
+            // One that comes twice within a tick was not repeated by its client, which gives a backend a second: the network did that.
+            State::Opening if flow.seen() != now => return Ok(Known::Nothing { unanswered: Some(flow) }),
             // The client's port is free again, and so it may come by it at once.
             _ if !is_open(service, flow) => return Ok(Known::NOTHING),
             _ => {}
@@ -193,13 +194,14 @@ fn established<'t, R: Road, I: Ip, P: Stages, T: Tables>(
             return Ok(Known::NOTHING);
         }
         // What is under way may come to its end.
-        if asks(packet, datagram) {
+        if flow.state() == State::Reset || asks(packet, datagram) {
             let ends = Event { flags: Flags::RST, ..event(packet, datagram, slot, service)? };
             tables.advance(&ends);
             return Ok(Known::NOTHING);
         }
     }
-    let changes = R::RARE && flow.after_client(datagram.flags, now) != flow;
+    // Where the backend has not answered, the flow's port may have become another's without a change of its own.
+    let changes = R::RARE && (flow.state() == State::Opening || flow.after_client(datagram.flags, now) != flow);
     if changes && !tables.advance(&event(packet, datagram, slot, service)?) {
         return Ok(Known::NOTHING);
     }
@@ -263,7 +265,7 @@ fn opened<'t, I: Ip, P: Stages, T: Tables>(
         () if datagram.protocol == UDP => State::Datagram,
         () if datagram.flags.opens() => State::Opening,
         // Another front node, or this one before its tables were made anew, chose the same backend.
-        () if schedule::is_consistent(service) && !is_nat(service) && !datagram.flags.rst() => State::Established,
+        () if schedule::is_consistent(service) && !is_nat(service) && !datagram.flags.rst() => State::Tentative,
         () => return Err(DropReason::NoFlow),
     };
     let avoid = unanswered.map_or(schedule::NOBODY, FlowWord::backend);

@@ -15,7 +15,7 @@ use rustix::{
 
 use crate::{
     crowd::Crowd,
-    datagram::raw_sender,
+    datagram::{Segment, raw_sender},
     flood::Flood,
     http::Connection,
     load::Load,
@@ -143,9 +143,9 @@ impl Client {
         Crowd::start(&self.0, to, count)
     }
 
-    /// Starts to send SYNs from addresses that nobody has.
-    pub fn flood(&self, to: SocketAddr) -> Result<Flood> {
-        Flood::start(&self.0, to)
+    /// Starts to send such segments, one after the other, from each of many addresses that nobody has.
+    pub fn flood(&self, to: SocketAddr, each: &'static [Segment]) -> Result<Flood> {
+        Flood::start(&self.0, to, each)
     }
 
     /// Sends IP packets as they are.

@@ -37,6 +37,9 @@ impl Segment {
         hops: 64,
     };
 
+    /// An ACK from nobody.
+    pub const ACK: Self = Self { flags: 16, ..Self::SYN };
+
     /// As an IP packet.
     #[must_use]
     pub fn packet(&self) -> Vec<u8> {

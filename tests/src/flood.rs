@@ -1,4 +1,4 @@
-//! SYNs from addresses that nobody has, as fast as they can be made.
+//! Segments from addresses that nobody has, as fast as they can be made.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -33,7 +33,7 @@ struct Shared {
 }
 
 impl Flood {
-    pub(crate) fn start(node: &Node, to: SocketAddr) -> Result<Self> {
+    pub(crate) fn start(node: &Node, to: SocketAddr, each: &'static [Segment]) -> Result<Self> {
         let family = if to.is_ipv4() { Family::V4 } else { Family::V6 };
         let socket = node.enter(|| raw_sender(family))?;
         let shared = Arc::new(Shared::default());
@@ -45,17 +45,19 @@ impl Flood {
                 random ^= random << 13;
                 random ^= random >> 7;
                 random ^= random << 17;
-                let packet = Segment { from: from(to.ip(), random), to, seq: random as u32, ..Segment::SYN }.packet();
-                // The queue of the interface may be full for a moment.
-                if rustix::net::sendto(&socket, &packet, SendFlags::empty(), &SocketAddr::new(to.ip(), 0)).is_ok() {
-                    flooding.sent.fetch_add(1, Ordering::Relaxed);
+                for segment in each {
+                    let packet = Segment { from: from(to.ip(), random), to, seq: random as u32, ..*segment }.packet();
+                    // The queue of the interface may be full for a moment.
+                    if rustix::net::sendto(&socket, &packet, SendFlags::empty(), &SocketAddr::new(to.ip(), 0)).is_ok() {
+                        flooding.sent.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
             }
         });
         Ok(Self { shared, thread: Some(thread), began: Instant::now() })
     }
 
-    /// SYNs sent so far.
+    /// Segments sent so far.
     #[must_use]
     pub fn sent(&self) -> u64 {
         self.shared.sent.load(Ordering::Relaxed)

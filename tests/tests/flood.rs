@@ -1,14 +1,21 @@
-//! A flood of SYNs from addresses that nobody has breaks no established connection, and is seen.
+//! A flood from addresses that nobody has breaks no established connection, and is seen.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
-use lab::{Daemon, Family, Front, Json, Lab, Layout, Nginx, Service, eventually, run, test};
+use lab::{Connection, Daemon, Family, Front, Json, Lab, Layout, Nginx, Segment, Service, eventually, run, test};
 
 const ESTABLISHED: usize = 1_000;
 
 /// Longer than the idle time of a half-open flow, so that the tables come to their steady state.
 const FLOOD: Duration = Duration::from_secs(30);
+
+/// What a flood of those who pretend to have connections meets, and how long it lasts: the table is full after a second or two.
+const BUSY: usize = 300;
+const PRETENCE: Duration = Duration::from_secs(10);
 
 #[test]
 fn of_a_thousand_connections_through_nat_none_breaks() {
@@ -34,7 +41,7 @@ fn check(lab: &Lab, service: Service) -> Result<()> {
     let daemon = Daemon::start(lab, &[service])?;
     let client = lab.client();
     let crowd = client.crowd(vip, ESTABLISHED)?;
-    let flood = client.flood(vip)?;
+    let flood = client.flood(vip, &[Segment::SYN])?;
     thread::sleep(FLOOD);
     let arrived = arrived(lab)?;
     let stats = daemon.stats()?;
@@ -55,9 +62,53 @@ fn check(lab: &Lab, service: Service) -> Result<()> {
     assert!(arrived > sent / 4 && accounted >= arrived, "{arrived} arrived: {stats:#}");
 
     eventually("a new connection after the flood", Duration::from_secs(10), || {
-        Ok(client.connect(vip).and_then(lab::Connection::last_get).ok())
+        Ok(client.connect(vip).and_then(Connection::last_get).ok())
     })?;
     Ok(())
+}
+
+#[test]
+fn acks_of_unknown_flows_break_none_and_keep_nobody_out() {
+    pretend("maglev", &[Segment::ACK]);
+}
+
+#[test]
+fn handshakes_of_which_nothing_comes_break_none_and_keep_nobody_out() {
+    pretend("round-robin", &[Segment::SYN, Segment::ACK]);
+}
+
+/// A flood that makes flows look open, with direct return.
+fn pretend(algorithm: &'static str, each: &'static [Segment]) {
+    test(&Layout { front: Front::OneLeg, ..Layout::default() }, |lab| {
+        lab.share_virtual_address()?;
+        let _servers = Nginx::start_all(lab)?;
+        let service = Service { algorithm, forward: "l2", ..Service::web(lab, Family::V4) };
+        let vip = service.listen;
+        let daemon = Daemon::start(lab, &[service])?;
+        let client = lab.client();
+        let crowd = client.crowd(vip, BUSY)?;
+        let visit = || client.connect(vip).and_then(Connection::last_get);
+        let (flood, began) = (client.flood(vip, each)?, Instant::now());
+        let (mut served, mut failed) = (0, Vec::new());
+        while began.elapsed() < PRETENCE {
+            match visit() {
+                Ok(_) => served += 1,
+                Err(error) => failed.push(format!("{:?}: {error:#}", began.elapsed())),
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        let (sent, stats) = (flood.sent(), daemon.stats()?);
+        drop(flood);
+        let report = crowd.stop();
+        println!("{sent} segments; {served} served, {failed:?}; {} {}", stats["flows"], stats["drops"]);
+        assert!(report.broken.is_empty(), "{} of {BUSY}: {:?}", report.broken.len(), report.broken.first());
+        assert!(report.fewest >= 1, "they were busy: {report:?}");
+        let (flows, capacity) = (number(&stats["flows"]["used"]), number(&stats["flows"]["capacity"]));
+        assert!(flows > capacity / 10 * 9, "a flood fills the table: {sent} segments, {:#}", stats["flows"]);
+        assert!(served >= 50 && served > 19 * failed.len(), "{served} new connections served, these not: {failed:?}");
+        eventually("a new connection after the flood", Duration::from_secs(5), || Ok(visit().ok()))?;
+        Ok(())
+    });
 }
 
 /// Frames that the front node has received from the client.

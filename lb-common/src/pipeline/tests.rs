@@ -13,6 +13,7 @@ mod ports;
 mod rare;
 mod room;
 mod sight;
+mod states;
 
 use super::*;
 use crate::{
@@ -101,6 +102,21 @@ fn opens(tables: &HostTables, port: u16) -> Vec<u8> {
     let (verdict, bytes) = from_client(tables, TcpFrame { source, flags: SYN, ..Default::default() });
     assert_eq!(verdict, Verdict::Redirect(BACKEND_IFINDEX));
     bytes
+}
+
+/// A connection of the client's through its handshake: what the backend was sent first.
+fn establishes(tables: &HostTables, port: u16) -> Vec<u8> {
+    let request = opens(tables, port);
+    answers(tables, &request);
+    let source = SocketAddr::from(([192, 0, 2, 1], port));
+    assert!(matches!(from_client(tables, TcpFrame { source, ..Default::default() }).0, Verdict::Redirect(_)));
+    request
+}
+
+/// The backend answers a SYN that it was sent.
+fn answers(tables: &HostTables, request: &[u8]) {
+    let (verdict, _) = send(tables, BACKEND_IFINDEX, answer(request, SYN | ACK));
+    assert_eq!(verdict, Verdict::Redirect(CLIENT_IFINDEX));
 }
 
 /// Source and destination of a frame.
@@ -296,7 +312,10 @@ fn a_backend_that_is_given_up_finishes_what_is_under_way_and_gets_no_request() {
     assert_eq!((verdict, reset[47]), (Verdict::Transmit, RST));
     assert_eq!(dropped(&tables), [("no_flow", 1)]);
     assert_eq!(tables.loads[backend].load(Relaxed), 0);
-    assert_eq!(from_client(&tables, says(b"GET /3")).0, Verdict::Transmit);
+    for payload in [&b""[..], b"GET /3"] {
+        assert_eq!(from_client(&tables, says(payload)).0, Verdict::Transmit);
+        assert_eq!(tables.loads[backend].load(Relaxed), 0, "what was on its way takes nothing back");
+    }
     // It is where it was when it is taken back.
     tables.backends[backend].flags &= !backend_flags::GIVEN_UP;
     opens(&tables, 40_000);
@@ -373,9 +392,9 @@ fn idle_flows_are_forgotten_by_their_state() {
 #[test]
 fn a_closed_flow_gives_way_to_a_new_one_from_the_same_port() {
     let tables = world();
-    let first = opens(&tables, 40_000);
+    let first = establishes(&tables, 40_000);
     from_client(&tables, TcpFrame { flags: RST, ..Default::default() });
-    let second = opens(&tables, 40_000);
+    let second = establishes(&tables, 40_000);
     assert_ne!(ends(&first), ends(&second), "another turn");
     let (_, data) = from_client(&tables, TcpFrame::default());
     assert_eq!(ends(&data), ends(&second));
@@ -383,8 +402,9 @@ fn a_closed_flow_gives_way_to_a_new_one_from_the_same_port() {
 
 #[test]
 fn a_repeated_syn_goes_to_another_backend_unless_the_first_has_answered() {
-    let tables = world();
+    let mut tables = world();
     let first = opens(&tables, 40_000);
+    tables.now_ns += SECOND;
     let second = opens(&tables, 40_000);
     assert_ne!(ends(&first).1, ends(&second).1);
     send(&tables, BACKEND_IFINDEX, answer(&second, SYN | ACK));
@@ -401,6 +421,7 @@ fn a_repeated_syn_finds_the_other_backend_in_a_regular_ring() {
         tables.set_ring(slot, 0, &ring);
         for port in 40_000..40_100 {
             let first = ends(&opens(&tables, port)).1;
+            tables.now_ns += SECOND;
             assert_ne!(ends(&opens(&tables, port)).1, first, "port {port}, step {step}");
         }
     }
@@ -408,8 +429,9 @@ fn a_repeated_syn_finds_the_other_backend_in_a_regular_ring() {
 
 #[test]
 fn a_late_answer_to_a_syn_that_has_gone_elsewhere_is_not_seen() {
-    let tables = world();
+    let mut tables = world();
     let first = opens(&tables, 40_000);
+    tables.now_ns += SECOND;
     let second = opens(&tables, 40_000);
     let late = send(&tables, BACKEND_IFINDEX, answer(&first, SYN | ACK)).0;
     assert_eq!(late, Verdict::Drop(DropReason::Superseded));
@@ -420,7 +442,9 @@ fn a_late_answer_to_a_syn_that_has_gone_elsewhere_is_not_seen() {
 fn a_repeated_syn_to_the_only_backend_is_the_same_flow() {
     let mut tables = world();
     tables.set_ring(find_v4(&tables), 0, &[0]);
-    assert_eq!(ends(&opens(&tables, 40_000)), ends(&opens(&tables, 40_000)));
+    let first = opens(&tables, 40_000);
+    tables.now_ns += SECOND;
+    assert_eq!(ends(&first), ends(&opens(&tables, 40_000)));
     assert_eq!(tables.counters[0].connections.load(Relaxed), 1);
 }
 
@@ -430,6 +454,7 @@ fn a_refusal_is_swallowed_while_there_is_another_backend() {
     let first = opens(&tables, 40_000);
     let (verdict, _) = send(&tables, BACKEND_IFINDEX, answer(&first, RST | ACK));
     assert_eq!(verdict, Verdict::Drop(DropReason::Refused));
+    tables.now_ns += SECOND;
     let second = opens(&tables, 40_000);
     assert_ne!(ends(&first).1, ends(&second).1);
 
@@ -456,12 +481,15 @@ fn exhausted_ports_are_counted_and_take_nothing_from_established_flows() {
     let requests: Vec<Vec<u8>> = (0..16).map(|n| opens(&tables, 40_000 + n)).collect();
     let newcomer = TcpFrame { source: socket("192.0.2.1:41000"), flags: SYN, ..Default::default() };
     // Flows that are not established yield.
-    assert_eq!(from_client(&tables, newcomer).0, Verdict::Redirect(BACKEND_IFINDEX));
+    let (verdict, request) = from_client(&tables, newcomer);
+    assert_eq!(verdict, Verdict::Redirect(BACKEND_IFINDEX));
+    answers(&tables, &request);
     from_client(&tables, TcpFrame { flags: RST, ..newcomer });
 
     let mut established = 0;
     for (n, request) in (0..16).zip(&requests) {
         let source = SocketAddr::from(([192, 0, 2, 1], 40_000 + n));
+        answers(&tables, request);
         let (verdict, _) = from_client(&tables, TcpFrame { source, ..Default::default() });
         if verdict == Verdict::Redirect(BACKEND_IFINDEX) {
             established += 1;
@@ -470,7 +498,9 @@ fn exhausted_ports_are_counted_and_take_nothing_from_established_flows() {
     }
     assert_eq!(established, 15, "all but the one that yielded");
     let last = TcpFrame { source: socket("192.0.2.1:42000"), flags: SYN, ..Default::default() };
-    assert_eq!(from_client(&tables, last).0, Verdict::Redirect(BACKEND_IFINDEX), "the one that was reset");
+    let (verdict, request) = from_client(&tables, last);
+    assert_eq!(verdict, Verdict::Redirect(BACKEND_IFINDEX), "the one that was reset");
+    answers(&tables, &request);
     from_client(&tables, TcpFrame { flags: ACK, ..last });
     let refused = TcpFrame { source: socket("192.0.2.1:43000"), flags: SYN, ..Default::default() };
     assert_eq!(from_client(&tables, refused).0, Verdict::Drop(DropReason::NatPortsExhausted));
@@ -481,7 +511,7 @@ fn closed_flows_give_their_ports_to_new_ones_when_no_others_are_free() {
     let mut tables = world();
     tables.set_ring(find_v4(&tables), 0, &[0]);
     for port in 30_000..30_600 {
-        opens(&tables, port);
+        answers(&tables, &opens(&tables, port));
         let source = SocketAddr::from(([192, 0, 2, 1], port));
         from_client(&tables, TcpFrame { source, flags: RST, ..Default::default() });
     }
@@ -495,9 +525,7 @@ fn a_flood_of_syns_pushes_out_no_established_flow() {
     tables.set_ring(find_v4(&tables), 0, &[0]);
     let established: Vec<u16> = (40_000..40_020).collect();
     for &port in &established {
-        opens(&tables, port);
-        let source = SocketAddr::from(([192, 0, 2, 1], port));
-        assert!(matches!(from_client(&tables, TcpFrame { source, ..Default::default() }).0, Verdict::Redirect(_)));
+        establishes(&tables, port);
     }
     for n in 0..400u16 {
         let source = SocketAddr::from(([198, 51, 100, (n % 250) as u8], 1024 + n));
@@ -517,8 +545,11 @@ fn a_full_table_refuses_new_flows_and_gives_their_ports_back() {
     tables.set_ring(find_v4(&tables), 0, &[0]);
     for port in 40_000..40_050 {
         let source = SocketAddr::from(([192, 0, 2, 1], port));
-        from_client(&tables, TcpFrame { source, flags: SYN, ..Default::default() });
-        from_client(&tables, TcpFrame { source, ..Default::default() });
+        let (verdict, request) = from_client(&tables, TcpFrame { source, flags: SYN, ..Default::default() });
+        if verdict == Verdict::Redirect(BACKEND_IFINDEX) {
+            answers(&tables, &request);
+            from_client(&tables, TcpFrame { source, ..Default::default() });
+        }
     }
     let taken = || tables.nat.iter().filter(|slot| FlowWord(slot.word.load(Relaxed)).state() != State::Free).count();
     assert_eq!(taken(), 12);
@@ -530,8 +561,12 @@ fn a_full_table_refuses_new_flows_and_gives_their_ports_back() {
 
 #[test]
 fn a_full_table_makes_room_where_it_is_missed_least() {
-    let mut tables = world();
-    (tables.config.near_mask, tables.config.flow_sets) = (0, 3);
+    let small = || {
+        let mut tables = world();
+        (tables.config.near_mask, tables.config.flow_sets) = (0, 3);
+        tables
+    };
+    let tables = small();
     let (service, _) = service::find(&tables, words([203, 0, 113, 10].into()), Be16::new(80), TCP, 4).unwrap();
     let sets = |port| flow::Key::new(&tables.config, 4, words([192, 0, 2, 1].into()), Be16::new(port), service);
     let sets = |port| sets(port).sets(&tables.config);
@@ -541,7 +576,8 @@ fn a_full_table_makes_room_where_it_is_missed_least() {
         .flat_map(|&at| (40_000..).filter(move |&port| sets(port) == at).take(6))
         .collect();
     for gone in [taken[1], taken[5], taken[9]] {
-        taken.iter().for_each(|&port| drop(opens(&tables, port)));
+        let tables = small();
+        taken.iter().for_each(|&port| answers(&tables, &opens(&tables, port)));
         let source = |port| SocketAddr::from(([192, 0, 2, 1], port));
         from_client(&tables, TcpFrame { source: source(gone), flags: RST | ACK, ..Default::default() });
         let fresh = (50_000..).find(|&port| sets(port) == [0, 1, 2]).unwrap();
@@ -549,7 +585,6 @@ fn a_full_table_makes_room_where_it_is_missed_least() {
         for &port in taken.iter().filter(|&&port| port != gone).chain([&fresh]) {
             let (verdict, _) = from_client(&tables, TcpFrame { source: source(port), ..Default::default() });
             assert_eq!(verdict, Verdict::Redirect(BACKEND_IFINDEX), "{port}");
-            from_client(&tables, TcpFrame { source: source(port), flags: RST | ACK, ..Default::default() });
         }
     }
 }

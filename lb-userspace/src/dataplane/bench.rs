@@ -278,15 +278,15 @@ impl Dataplane {
         counted
     }
 
-    /// The established flows whose answers come back this way.
+    /// The flows in a state whose answers come back this way.
     #[must_use]
-    pub fn answered_flows(&self) -> Vec<BackendFlow> {
+    pub fn backend_flows(&self, state: State) -> Vec<BackendFlow> {
         const WORDS: usize = size_of::<NatSlot>() / 8;
         let (slots, _) = self.maps.nat.words().as_chunks::<WORDS>();
-        let established = |slot: &&[AtomicU64; WORDS]| {
-            FlowWord(slot[offset_of!(NatSlot, word) / 8].load(Ordering::Relaxed)).state() == State::Established
+        let in_state = |slot: &&[AtomicU64; WORDS]| {
+            FlowWord(slot[offset_of!(NatSlot, word) / 8].load(Ordering::Relaxed)).state() == state
         };
-        slots.iter().filter(established).map(|slot| self.backend_flow(slot)).collect()
+        slots.iter().filter(in_state).map(|slot| self.backend_flow(slot)).collect()
     }
 
     /// Of the words of a [`NatSlot`].

@@ -100,7 +100,7 @@ fn existing(tables: &HostTables, key: &Key, name: impl Fn(u32) -> String) -> Opt
     let word = flow::find(tables, key).filter(|word| word.is_live(now, &tables.config))?;
     let flags = tables.backends.get(word.backend() as usize)?.flags;
     let serves = flags & (backend_flags::PRESENT | backend_flags::GIVEN_UP) == backend_flags::PRESENT;
-    if !serves || word.state() == State::Closed {
+    if !serves || matches!(word.state(), State::Closed | State::Reset) {
         return None;
     }
     Some(Outcome::Has {

@@ -30,16 +30,22 @@ pub enum FlowState {
     Opening,
     /// The backend answered it.
     Answered,
-    /// The client acknowledged.
+    /// The backend answered and the client acknowledged; with direct return, the client went on for more than half a second.
     Established,
     /// The client sent a FIN.
     ClientClosed,
     /// The backend sent a FIN.
     BackendClosed,
-    /// Both did, or either sent a RST.
+    /// Both did, or the backend sent a RST.
     Closed,
     /// UDP.
     Datagram,
+    /// With direct return: established as far as the client said within half a second.
+    Tentative,
+    /// The same, and the client sent a FIN.
+    TentativeClosed,
+    /// The client sent a RST.
+    Reset,
 }
 
 /// A flow of a service.
@@ -222,5 +228,8 @@ pub(super) fn state(state: State) -> Option<FlowState> {
         State::BackendClosed => FlowState::BackendClosed,
         State::Closed => FlowState::Closed,
         State::Datagram => FlowState::Datagram,
+        State::Tentative => FlowState::Tentative,
+        State::TentativeClosed => FlowState::TentativeClosed,
+        State::Reset => FlowState::Reset,
     })
 }

@@ -167,12 +167,10 @@ impl Dataplane {
         let features = if options.veth { layout::features::REDIRECT_BACK } else { 0 };
         let variant = Variant { features, ..Variant::default() };
         let opened = pinned
-            .map_or_else(|| sizing::config(options, possible_cpus()?), Ok)
+            .map_or_else(|| sizing::config(options, possible_cpus()?), |config| Ok(sizing::adopt(config)))
             .and_then(|config| Ok((program::load(pin_dir, &config, variant)?, config)))
             .and_then(|(ebpf, config)| {
-                if fresh {
-                    maps::write_meta(pin_dir, &config)?;
-                }
+                maps::write_meta(pin_dir, &config)?;
                 Ok((ebpf, Maps::open(pin_dir, config, true)?))
             });
         let (ebpf, maps) = match opened {

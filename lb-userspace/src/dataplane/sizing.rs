@@ -69,12 +69,21 @@ pub(super) fn config(options: &Options, cpus: u32) -> Result<Config, Error> {
         nat_port_count,
         jiffy_ns: clock.jiffy_ns,
         first_jiffy: clock.first_jiffy,
-        timeouts: flow::timeouts(flow::ticks(ESTABLISHED_SECONDS), flow::ticks(DATAGRAM_SECONDS)),
+        timeouts: timeouts(),
         fragment_mask: FRAGMENTS - 1,
         flow_key,
         tag_key,
         place_key,
     })
+}
+
+/// The configuration of maps that are there: as it was, but that flows may have states by now that they had not then.
+pub(super) fn adopt(config: Config) -> Config {
+    Config { timeouts: timeouts(), ..config }
+}
+
+fn timeouts() -> flow::Timeouts {
+    flow::timeouts(flow::ticks(ESTABLISHED_SECONDS), flow::ticks(DATAGRAM_SECONDS))
 }
 
 /// The longest run of unprivileged ports outside the ephemeral range: first port, and how many.
@@ -109,6 +118,12 @@ mod tests {
         check(1024..=65535, None);
         check(0..=65535, None);
         check(1500..=65000, None);
+    }
+
+    #[test]
+    fn maps_that_are_there_keep_their_sizes_and_get_the_idle_times_of_today() {
+        let there = Config { nat_shift: 9, timeouts: [56; 16], ..bytemuck::Zeroable::zeroed() };
+        assert_eq!(adopt(there), Config { timeouts: timeouts(), ..there });
     }
 
     #[test]

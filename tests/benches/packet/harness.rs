@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use lab::{Family, Lab, Node};
 use lb_common::{
-    flow::TICK_SHIFT,
+    flow::{State, TICK_SHIFT},
     host::{ACK, SYN},
 };
 use lb_userspace::{
@@ -160,11 +160,17 @@ impl Bench {
     fn establish(&mut self, kind: Kind, family: Family, flows: u32) -> Result<()> {
         let before = self.counted(kind)?;
         self.choose(What::Balancer(kind, Traffic::Established { family, flows }))?;
-        for flags in [SYN, ACK] {
-            let frames = traffic::requests(kind, family, flows, flags, 1);
-            self.harness.prepare(&frames);
-            self.harness.run(&frames, flows, SLICE)?;
+        let mut sends = |frames: &Frames| {
+            self.harness.prepare(frames);
+            self.harness.run(frames, flows, SLICE)
+        };
+        sends(&traffic::requests(kind, family, flows, SYN, 1))?;
+        if kind.forward.sees_replies() {
+            let opening = self.sites.iter().find(|site| site.kind == kind).context("no such site")?;
+            let opening = opening.dataplane.backend_flows(State::Opening);
+            sends(&traffic::answers(&opening, family, flows, SYN | ACK)?)?;
         }
+        sends(&traffic::requests(kind, family, flows, ACK, 1))?;
         let ifindex = self.ifindex;
         let site = self.sites.iter_mut().find(|site| site.kind == kind).context("no such site")?;
         let mut held = traffic::requests(kind, family, flows, ACK, 1);

@@ -4,7 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Result, ensure};
 use lab::Family;
-use lb_common::host::{ACK, SYN, TcpFrame};
+use lb_common::{
+    flow::State,
+    host::{ACK, SYN, TcpFrame},
+};
 use lb_userspace::dataplane::{
     Action, Dataplane,
     bench::{BackendFlow, FlowKey, Frames},
@@ -83,7 +86,9 @@ impl Traffic {
                 Ok(Frames { flows: held[..wanted].to_vec(), ..requests(kind, family, 1, ACK, 1) })
             }
             Self::New { family } => Ok(requests(kind, family, EVENTS, SYN, 100 + round)),
-            Self::Answers { family, flows } => answers(&dataplane.answered_flows(), family, flows),
+            Self::Answers { family, flows } => {
+                answers(&dataplane.backend_flows(State::Established), family, flows, ACK)
+            }
         }
     }
 }
@@ -131,18 +136,18 @@ pub(crate) fn requests(kind: Kind, family: Family, flows: u32, flags: u8, client
 }
 
 /// Packets of backends to as many clients.
-fn answers(established: &[BackendFlow], family: Family, flows: u32) -> Result<Frames> {
+pub(crate) fn answers(there: &[BackendFlow], family: Family, wanted: u32, flags: u8) -> Result<Frames> {
     let of_family = |flow: &&BackendFlow| flow.backend.is_ipv4() == (family == Family::V4);
-    let mut established: Vec<BackendFlow> = established.iter().filter(of_family).copied().collect();
-    let (there, wanted) = (established.len(), flows as usize);
-    ensure!(there + wanted / FEW >= wanted, "only {there} flows of {wanted} are established");
-    shuffle(&mut established);
-    established.extend_from_within(..wanted.saturating_sub(there));
-    established.truncate(wanted);
-    let first = established[0];
-    let keys = established.iter().map(|flow| (last_bytes(flow.backend.ip()), flow.client.port())).collect();
+    let mut flows: Vec<BackendFlow> = there.iter().filter(of_family).copied().collect();
+    let (there, wanted) = (flows.len(), wanted as usize);
+    ensure!(there + wanted / FEW >= wanted, "only {there} flows of {wanted} are there");
+    shuffle(&mut flows);
+    flows.extend_from_within(..wanted.saturating_sub(there));
+    flows.truncate(wanted);
+    let first = flows[0];
+    let keys = flows.iter().map(|flow| (last_bytes(flow.backend.ip()), flow.client.port())).collect();
     let (address_at, _, port_at) = offsets(family);
-    Ok(Frames { frame: frame(first.backend, first.client, ACK), address_at, port_at: port_at + 2, flows: keys })
+    Ok(Frames { frame: frame(first.backend, first.client, flags), address_at, port_at: port_at + 2, flows: keys })
 }
 
 fn frame(source: SocketAddr, destination: SocketAddr, flags: u8) -> Vec<u8> {

@@ -10,7 +10,7 @@ use crate::{
 const CLIENT: &str = "192.0.2.1:40000";
 
 /// A world whose first service forwards by a mode and has one protocol.
-fn mode(mode: u8, protocol: u8) -> HostTables {
+pub(super) fn mode(mode: u8, protocol: u8) -> HostTables {
     let mut tables = world();
     let slot = find_v4(&tables) as usize;
     tables.services[slot].protocol = 0;
@@ -220,6 +220,7 @@ fn least_connections_goes_by_open_flows_and_weight() {
         let source = SocketAddr::from(([192, 0, 2, 1], port));
         let (_, bytes) = from_client(&tables, TcpFrame { source, ..Default::default() });
         if ended < 10 && ends(&bytes).1 == socket("10.0.0.11:8080") {
+            answers(&tables, &bytes);
             from_client(&tables, TcpFrame { source, flags: RST, ..Default::default() });
             ended += 1;
         }

@@ -82,6 +82,7 @@ fn a_client_that_comes_again_by_its_own_port_gets_the_same_port() {
         .map(|_| {
             tables.now_ns += MILLISECOND;
             let (request, _) = client.sends(&tables, SYN);
+            answers(&tables, &request);
             client.sends(&tables, RST | ACK);
             ends(&request).0
         })
@@ -98,7 +99,8 @@ fn a_closed_flows_port_is_left_alone_while_others_are_free() {
         tables.now_ns += MILLISECOND;
         let client = Client::new(number);
         let (request, _) = client.sends(&tables, SYN);
-        client.sends(&tables, RST | ACK);
+        answers(&tables, &request);
+        send(&tables, BACKEND_IFINDEX, answer(&request, RST | ACK));
         (client.source, ends(&request))
     };
     let mut taken = HashMap::new();

@@ -66,6 +66,7 @@ fn who_is_full_gets_no_more_then_backups_do_then_nobody() {
 fn a_flow_that_ends_makes_room_at_once() {
     let tables = limited(&[(0, at_most(1)), (1, at_most(1)), (4, at_most(1))]);
     assert_eq!(owners(&tables, 40_000..40_004), [Some(11), Some(12), Some(13), None]);
+    answers(&tables, &from_client(&tables, client(40_001, ACK)).1);
     from_client(&tables, client(40_001, RST));
     assert_eq!(loads(&tables), [1, 0, 1]);
     assert_eq!(owners(&tables, 40_010..40_012), [Some(12), None]);
@@ -99,11 +100,13 @@ fn limits_hold_only_while_somebody_corrects_the_counts() {
 
 #[test]
 fn a_repeated_syn_takes_its_place_along() {
-    let tables = limited(&[(0, at_most(1)), (1, at_most(1)), (4, at_most(1))]);
+    let mut tables = limited(&[(0, at_most(1)), (1, at_most(1)), (4, at_most(1))]);
     assert_eq!((owner(&tables, 40_000), loads(&tables)), (Some(11), [1, 0, 0]));
+    tables.now_ns += SECOND;
     assert_eq!((owner(&tables, 40_000), loads(&tables)), (Some(12), [0, 1, 0]));
     // Where it was there is the only place for it, and it has that already.
     assert_eq!(owners(&tables, 40_001..40_003), [Some(11), Some(13)]);
+    tables.now_ns += SECOND;
     assert_eq!((owner(&tables, 40_000), loads(&tables)), (Some(12), [1, 1, 1]));
     assert_eq!(dropped(&tables), []);
 }
@@ -113,7 +116,9 @@ fn a_place_that_no_flow_came_to_use_is_given_back() {
     let mut tables = limited(&[(0, at_most(9)), (1, at_most(9)), (4, at_most(9))]);
     (tables.config.near_mask, tables.config.flow_sets) = (0, 3);
     for port in 40_000..40_050 {
-        from_client(&tables, client(port, SYN));
+        if let (Verdict::Redirect(_), request) = from_client(&tables, client(port, SYN)) {
+            answers(&tables, &request);
+        }
         from_client(&tables, client(port, ACK));
     }
     let before = loads(&tables);

@@ -1,7 +1,7 @@
 //! What packets tell of a backend.
 
 use super::*;
-use crate::layout::{BackendCounters, HANDSHAKE_BUCKETS};
+use crate::layout::{BackendCounters, HANDSHAKE_BUCKETS, forward};
 
 /// Of the first backend: repeated, refused, reset, aborted.
 fn troubles(tables: &HostTables) -> [u64; 4] {
@@ -54,8 +54,9 @@ fn a_handshake_takes_from_the_first_syn_to_the_first_answer() {
 
 #[test]
 fn a_syn_that_goes_elsewhere_was_left_unanswered_by_the_first() {
-    let tables = world();
+    let mut tables = world();
     let first = opens(&tables, 40_000);
+    tables.now_ns += SECOND;
     let second = opens(&tables, 40_000);
     assert_ne!(ends(&first).1, ends(&second).1);
     from_backend(&tables, answer(&second, SYN | ACK));
@@ -137,4 +138,17 @@ fn what_is_behind_the_packet_is_no_response() {
     bytes.extend(b"HTTP/1.1 200 OK");
     assert_eq!(host::process(&mut bytes, BACKEND_IFINDEX, &tables), Verdict::Redirect(CLIENT_IFINDEX));
     assert_eq!(responses(&tables), [0; 5]);
+}
+
+#[test]
+fn with_direct_return_a_rst_counts_as_soon_as_its_client_has_acknowledged() {
+    let mut tables = alone();
+    let slot = find_v4(&tables) as usize;
+    tables.services[slot].forward = forward::L2;
+    for (steps, aborted) in [(&[SYN, RST][..], 0), (&[SYN, ACK, RST], 1), (&[SYN, ACK, FIN | ACK, RST, RST], 1)] {
+        for &flags in steps {
+            from_client(&tables, TcpFrame { flags, ..Default::default() });
+        }
+        assert_eq!(troubles(&tables), [0, 0, 0, aborted]);
+    }
 }
