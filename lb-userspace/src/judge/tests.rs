@@ -232,7 +232,9 @@ fn a_handful_without_an_answer_for_a_second_is_trouble() {
     let mut course = course.go(2, &[Traffic::default()]);
     assert_eq!(kind(&course.opinion().trouble), Some(Kind::Silent));
     // Where that has been so before it is nothing special.
-    let slow = |course: Course| course.go(3, &[silent]).go(5, &[Traffic::default()]).go(1, &[Traffic { responses: 3, ..Traffic::default() }]);
+    let slow = |course: Course| {
+        course.go(3, &[silent]).go(5, &[Traffic::default()]).go(1, &[Traffic { responses: 3, ..Traffic::default() }])
+    };
     let mut course = slow(slow(Course::of(1).go(2, &[well(1)]))).go(3, &[silent]).go(3, &[Traffic::default()]);
     assert_eq!(course.opinion().trouble, None);
 }

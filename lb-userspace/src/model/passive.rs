@@ -375,7 +375,7 @@ impl Service {
             Conduct::Unclear if opinion.stumbles && given_up => backend.eject(eject_for, now),
             Conduct::Unclear if opinion.stumbles => backend.rest(window, now),
             Conduct::Unclear if lasts(judgement.tried) && !opinion.waits => {
-                backend.clear("nothing bad was seen for a while", now)
+                backend.clear("nothing bad was seen for a while", now);
             }
             Conduct::Unclear if opinion.works => judgement.halvings = (judgement.halvings - 1).max(DOUBT),
             Conduct::Unclear => {}

@@ -158,9 +158,9 @@ impl Server {
             if matches!(self.failure, Failure::Hang(_)) {
                 let gone = now - request.since >= PATIENCE;
                 if gone {
-                    done.push((request, false))
+                    done.push((request, false));
                 } else {
-                    rest.push_back(request)
+                    rest.push_back(request);
                 }
                 continue;
             }
