@@ -344,7 +344,7 @@ impl Controller {
         }
         let (mut shifted, mut events) = (false, Vec::new());
         for service in concerned {
-            let judged = self.model.judge(&service, &self.judge, now);
+            let judged = self.model.judge(&service, &mut self.judge, now);
             shifted |= judged.shifted;
             events.extend(judged.events);
             if judged.lasts {

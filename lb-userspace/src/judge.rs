@@ -7,6 +7,9 @@
 //!
 //! Who has less for it is judged by its newest answers alone, as many of them as tell what it was found to be from what is well
 //! (Wald's sequential test): however old errors are, they keep nobody from having its share back.
+//!
+//! Whether a connection expects an answer is known from what the whole service did while it was well. An illness does not
+//! become usual, and whoever answers nothing is never well where answers are usual.
 
 mod proportion;
 mod record;
@@ -25,12 +28,16 @@ use crate::{config::Passive, dataplane::BackendSight};
 const SPANS: [u32; 8] = [SHORTEST, 64, 32, 16, 8, 4, 2, 1];
 /// The shortest of them.
 pub const SHORTEST: u32 = 128;
-/// Connections without an answer are judged in spans up to this part of the window; what is older says what is usual.
-const SILENT: u32 = 4;
+/// What is older than this part of the window says what is usual.
+const USUAL: u32 = 4;
 /// Fewer bad cases than this say nothing.
 const LEAST: f64 = 3.0;
 /// The part of a bound that is trouble already, if not enough to act upon among peers.
 const TROUBLE: f64 = 4.0;
+/// What is usual is trouble when it is so many times as bad, by the factor that is set, if it is as much as this and that many
+/// cases; it is not waited for the part of a bound then.
+const SLIGHT: f64 = 0.01;
+const SOME: f64 = 8.0;
 /// Of so many cases those of peers are something to compare with, and of so many to stand out against.
 const COMPARABLE: f64 = 5.0;
 const SOLID: f64 = 20.0;
@@ -45,6 +52,8 @@ const WELL: f64 = 0.02;
 /// So many times likelier must it be that a backend is well than that it still is what it was found to be, or the other way
 /// round.
 const SURE: f64 = 50.0;
+/// More relapses than these demand no more.
+const MOST_RELAPSES: u32 = 4;
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +82,8 @@ pub struct Finding {
     span: Duration,
     /// How many times its bound it is, at least.
     excess: f64,
+    /// Its bound.
+    bound: f64,
 }
 
 /// What is to be known of a backend to judge it.
@@ -84,10 +95,23 @@ pub struct Seat<'a> {
     pub serves: bool,
     /// Whether it was found to be in trouble.
     pub troubled: bool,
-    /// If it has less than its share: since when it has had what it has, and how bad it was found to be, from 0 to 1.
-    pub reduced: Option<(Timestamp, f64)>,
+    /// If it has less than its share, what is to be known of that.
+    pub reduced: Option<Reduced>,
     /// When it was found to be well again: what was before counts no more.
     pub cleared: Option<Timestamp>,
+}
+
+/// What is to be known of one that has less than its share.
+#[derive(Clone, Copy, Debug)]
+pub struct Reduced {
+    /// Since when it has had what it has.
+    pub tried: Timestamp,
+    /// Since when it has had less.
+    pub since: Timestamp,
+    /// How bad it was found to be, from 0 to 1.
+    pub ill: f64,
+    /// How often it was ill again soon after it had been found to be well.
+    pub relapses: u32,
 }
 
 /// What the traffic says of a backend.
@@ -99,12 +123,18 @@ pub struct Opinion {
     pub beyond: bool,
     /// That it stands out against its peers, or is beyond a bound where they are not.
     pub failing: Option<Finding>,
-    /// That next to nothing of it works, while its peers are well.
+    /// That next to nothing of it works.
+    pub lost: bool,
+    /// The same, while its peers are well.
     pub altogether: bool,
     /// What it has been like since its share is what it is.
     pub conduct: Conduct,
     /// Whether anything of that was bad.
     pub stumbles: bool,
+    /// Whether anything of that was good.
+    pub works: bool,
+    /// Whether it had connections, and nothing came of them.
+    pub waits: bool,
 }
 
 /// What a backend has been like for a while.
@@ -134,7 +164,7 @@ impl Judge {
             return;
         };
         match service.get_mut(&seen.backend) {
-            Some(record) => record.take(seen.sight, settings.latency, settings.window, now),
+            Some(record) => record.take(seen, settings.latency, settings.window, now),
             None => drop(service.insert(seen.backend.clone(), Record::first(seen.sight))),
         }
     }
@@ -149,13 +179,19 @@ impl Judge {
 
     /// What the traffic says of each backend of a service, in their order; nothing of any where nothing is bad.
     pub fn opinions(
-        &self,
+        &mut self,
         service: &str,
         seats: &[Seat<'_>],
         settings: &Passive,
         now: Timestamp,
     ) -> Option<Vec<Opinion>> {
-        let records = self.services.get(service)?;
+        let records = self.services.get_mut(service)?;
+        for seat in seats.iter().filter(|seat| seat.troubled) {
+            if let Some(record) = records.get_mut(seat.name) {
+                record.is_ill(settings.window / USUAL, settings.window, now);
+            }
+        }
+        let records = &*records;
         let calm = |seat: &Seat<'_>| {
             let suspicious = records.get(seat.name).is_some_and(|record| record.is_suspicious(settings.window, now));
             !(seat.troubled || suspicious)
@@ -177,50 +213,31 @@ struct View<'a> {
     records: Vec<Option<(&'a Record, Past)>>,
     /// What all did together that serve.
     all: Past,
-}
-
-/// What one did, or several together.
-#[derive(Clone, Copy, Default)]
-struct Past {
-    /// In each of [`SPANS`].
-    spans: [Tally; SPANS.len()],
+    /// How the service usually answers.
     usual: Usual,
 }
 
-impl Past {
-    fn without(self, part: &Self) -> Self {
-        let mut rest = self;
-        rest.spans.iter_mut().zip(&part.spans).for_each(|(span, part)| *span -= *part);
-        rest.usual -= part.usual;
-        rest
-    }
-}
+/// What one did, or several together, in each of [`SPANS`].
+type Past = [Tally; SPANS.len()];
 
-/// A backend beside its peers.
+/// What a backend did, and its peers meanwhile.
+#[derive(Clone, Copy)]
 struct Pair {
-    own: (Tally, Usual),
-    peers: (Tally, Usual),
-}
-
-impl Pair {
-    fn of(&self, kind: Kind) -> (Proportion, Proportion) {
-        let usual = if self.own.1.is_acquainted() { self.own.1 } else { self.peers.1 };
-        (self.own.0.of(kind, usual), self.peers.0.of(kind, self.peers.1))
-    }
+    own: Tally,
+    peers: Tally,
 }
 
 impl<'a> View<'a> {
     fn new(records: &'a HashMap<String, Record>, seats: &'a [Seat<'a>], settings: &'a Passive, now: Timestamp) -> Self {
-        let mut view = Self { seats, settings, now, records: Vec::new(), all: Past::default() };
+        let (all, usual) = (Past::default(), Usual::default());
+        let mut view = Self { seats, settings, now, records: Vec::new(), all, usual };
         for seat in seats {
-            let past = |record: &'a Record| {
-                let usual = record.usual(settings.window / SILENT, now);
-                (record, Past { spans: record.spans(view.begins(Timestamp::MIN)), usual })
-            };
-            let known = records.get(seat.name).map(past);
-            if let Some((_, past)) = known.filter(|_| seat.serves) {
-                view.all.spans.iter_mut().zip(past.spans).for_each(|(sum, span)| *sum += span);
-                view.all.usual += past.usual;
+            let known = records.get(seat.name).map(|record| (record, record.spans(view.begins(Timestamp::MIN))));
+            if let Some((record, past)) = known {
+                view.usual += record.usual(settings.window / USUAL, now);
+                if seat.serves {
+                    view.all.iter_mut().zip(past).for_each(|(sum, span)| *sum += span);
+                }
             }
             view.records.push(known);
         }
@@ -231,32 +248,73 @@ impl<'a> View<'a> {
         let mut opinion = Opinion::default();
         let seat = &self.seats[index];
         let Some((record, past)) = self.records[index] else { return opinion };
-        let peers = if seat.serves { self.all.without(&past) } else { self.all };
-        let own = match seat.cleared {
-            Some(cleared) => Past { spans: record.spans(self.begins(cleared)), ..past },
-            None => past,
-        };
-        let pair = |at: usize| Pair { own: (own.spans[at], own.usual), peers: (peers.spans[at], peers.usual) };
+        let mut peers = self.all;
+        if seat.serves {
+            peers.iter_mut().zip(past).for_each(|(all, own)| *all -= own);
+        }
+        let own = seat.cleared.map_or(past, |cleared| record.spans(self.begins(cleared)));
+        let pair = |at: usize| Pair { own: own[at], peers: peers[at] };
         let whole = pair(SPANS.len() - 1);
         for (at, part) in SPANS.into_iter().enumerate() {
             let (span, pair) = (self.settings.window / part, pair(at));
             for kind in Kind::ALL {
-                if kind == Kind::Silent && part < SILENT {
-                    continue;
-                }
-                let (seen, mut peers) = pair.of(kind);
+                let (seen, mut peers) = self.of(kind, pair);
                 if peers.of < COMPARABLE {
-                    peers = whole.of(kind).1;
+                    peers = self.of(kind, whole).1;
                 }
                 self.weigh(&mut opinion, kind, span, seen, peers);
             }
         }
-        opinion.trouble = opinion.trouble.or_else(|| seat.troubled.then(|| self.lingers(&whole)).flatten());
-        if let Some((since, ill)) = seat.reduced {
-            opinion.conduct = self.conduct_lately(record, since, ill, (past.usual, &peers));
-            opinion.stumbles = record.since(since).is_failure();
+        if let Some((since, tally)) =
+            record.overdue(self.settings.latency, self.now).filter(|(_, tally)| self.usual.is_mute(tally))
+        {
+            let (seen, peers) = self.of(Kind::Silent, Pair { own: tally, peers: peers[self.span(since)] });
+            let span = self.now.duration_since(since).unsigned_abs();
+            self.weigh(&mut opinion, Kind::Silent, span, Proportion { margin: 0.0, ..seen }, peers);
+        }
+        opinion.trouble = opinion.trouble.or_else(|| seat.troubled.then(|| self.lingers(whole)).flatten());
+        if let Some(reduced) = &seat.reduced {
+            let lately = record.since(reduced.tried);
+            opinion.conduct = self.conduct_lately(record, reduced, &peers);
+            opinion.stumbles = lately.is_failure();
+            opinion.works = self.well(&lately) > 0.0;
+            opinion.waits = lately.begun > 0 && !opinion.works;
+            opinion.altogether |= self.is_hopeless(record, reduced.since, &peers);
         }
         opinion
+    }
+
+    /// How often it and its peers were bad.
+    fn of(&self, kind: Kind, pair: Pair) -> (Proportion, Proportion) {
+        (pair.own.of(kind, self.usual), pair.peers.of(kind, self.usual))
+    }
+
+    /// How many connections were well. Where responses are usual, nothing less says so.
+    fn well(&self, tally: &Tally) -> f64 {
+        let fine = tally.responses - tally.errors;
+        f64::from(if self.usual.answers() { fine } else { fine.max(tally.handshakes - tally.slow) })
+    }
+
+    /// Whether nothing of it has worked for as long as anything may take, while its peers were well.
+    fn is_hopeless(&self, record: &Record, since: Timestamp, peers: &Past) -> bool {
+        let tally = record.since(since);
+        if self.now.duration_since(since).unsigned_abs() < self.settings.latency || self.well(&tally) > 0.0 {
+            return false;
+        }
+        // Whoever waited when it lost its share still does.
+        let silent = record.overdue(self.settings.latency, self.now).unwrap_or((since, tally));
+        let mut kinds = Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::Reset | Kind::Sluggish));
+        kinds.any(|kind| {
+            let (since, own) = if kind == Kind::Silent { silent } else { (since, tally) };
+            let (seen, peers) = self.of(kind, Pair { own, peers: peers[self.span(since)] });
+            let is_no_chance = kind != Kind::Silent || self.usual.is_mute(&own);
+            seen.bad >= LEAST && is_no_chance && peers.of >= COMPARABLE && peers.share() < self.bound(kind)
+        })
+    }
+
+    /// The span that has what happened since a moment.
+    fn span(&self, since: Timestamp) -> usize {
+        self.begins(Timestamp::MIN).iter().position(|begin| *begin < since).unwrap_or(SPANS.len() - 1)
     }
 
     /// When each span until now begins, if not at a later moment.
@@ -271,74 +329,79 @@ impl<'a> View<'a> {
         }
         let (bound, least) = (self.bound(kind), seen.at_least());
         let known = (peers.of >= COMPARABLE).then(|| peers.share());
-        let found = Finding { kind, seen, peers: known, span, excess: least / bound };
-        let alike = known.is_some_and(|known| seen.share() < ALIKE * known);
+        let found = Finding { kind, seen, peers: known, span, excess: least / bound, bound };
+        // Connections that wait for their answer are among the silent of those that are well.
+        let doubtful = kind != Kind::Silent && peers.bad > 0.0 && least < peers.at_most();
+        let alike = known.is_some_and(|known| seen.share() < ALIKE * known || doubtful);
         let absolute = kind != Kind::Sluggish && least > bound;
         let factor = f64::from(self.settings.factor);
-        let floor = if kind == Kind::Sluggish { 0.5 } else { bound / TROUBLE };
+        let floor = match kind {
+            Kind::Sluggish => 0.5,
+            Kind::Errors if seen.bad >= SOME => (factor * self.usual.errors().at_most()).clamp(SLIGHT, bound / TROUBLE),
+            _ => bound / TROUBLE,
+        };
         let relative = peers.of >= SOLID && least > floor && least > factor * peers.at_most();
         let worse = |known: &Option<Finding>| known.as_ref().is_none_or(|known| known.excess < found.excess);
         opinion.beyond |= absolute;
-        if kind != Kind::Sluggish && least > bound / TROUBLE && worse(&opinion.trouble) {
+        if kind != Kind::Sluggish && least > floor && worse(&opinion.trouble) {
             opinion.trouble = Some(found);
         }
         if (absolute && !alike || relative) && worse(&opinion.failing) {
             opinion.failing = Some(found);
         }
-        let fails_altogether =
-            seen.share() >= ALTOGETHER && least >= SURELY && known.is_some_and(|known| known < bound);
-        opinion.altogether |= fails_altogether && !matches!(kind, Kind::Reset | Kind::Sluggish);
+        let is_lost = seen.share() >= ALTOGETHER && least >= SURELY && !matches!(kind, Kind::Reset | Kind::Sluggish);
+        opinion.lost |= is_lost;
+        opinion.altogether |= is_lost && known.is_some_and(|known| known < bound);
     }
 
     /// What was trouble once is trouble still while half as much is left of it.
-    fn lingers(&self, whole: &Pair) -> Option<Finding> {
+    fn lingers(&self, whole: Pair) -> Option<Finding> {
         let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Sluggish);
         let found = kinds.filter_map(|kind| {
-            let (seen, peers) = whole.of(kind);
+            let (seen, peers) = self.of(kind, whole);
             let least = self.bound(kind) / TROUBLE / 2.0;
             let left = Proportion { bad: seen.beyond_margin(), ..seen };
             let peers = (peers.of >= COMPARABLE).then(|| peers.share());
-            let found = Finding { kind, seen, peers, span: self.settings.window, excess: seen.share() / least };
+            let (bound, excess) = (self.bound(kind), seen.share() / least);
+            let found = Finding { kind, seen, peers, span: self.settings.window, excess, bound };
             (left.share() > least).then_some(found)
         });
         found.max_by(|one, other| one.excess.total_cmp(&other.excess))
     }
 
     /// What it has been like since its share is what it is: the newest that says enough, however much that takes.
-    fn conduct_lately(&self, record: &Record, since: Timestamp, ill: f64, (usual, peers): (Usual, &Past)) -> Conduct {
-        let answers = record.usual(Duration::ZERO, self.now).answers();
-        let begins = self.begins(Timestamp::MIN);
-        let mut conducts = record.latest(since).map(|(at, tally)| {
-            let span = begins.iter().position(|begin| *begin < at).unwrap_or(SPANS.len() - 1);
-            let lately = Pair { own: (tally, usual), peers: (peers.spans[span], peers.usual) };
-            self.conduct(&lately, self.now.duration_since(at).unsigned_abs(), ill, answers)
+    fn conduct_lately(&self, record: &Record, reduced: &Reduced, peers: &Past) -> Conduct {
+        let mut conducts = record.latest(reduced.tried).map(|(at, own)| {
+            let lately = Pair { own, peers: peers[self.span(at)] };
+            self.conduct(lately, self.now.duration_since(at).unsigned_abs(), reduced)
         });
         conducts.find(|conduct| *conduct != Conduct::Unclear).unwrap_or_default()
     }
 
     /// Whether it is as bad as it was found to be, or as well as others.
-    fn conduct(&self, lately: &Pair, span: Duration, ill: f64, answers: bool) -> Conduct {
-        let tally = &lately.own.0;
-        // Where responses are usual, nothing less says that it is well.
-        let said = f64::from(if answers { tally.responses } else { tally.responses.max(tally.handshakes) });
+    fn conduct(&self, lately: Pair, span: Duration, reduced: &Reduced) -> Conduct {
+        let (ill, sure) = (reduced.ill, SURE.ln());
         let mut good = true;
         for kind in Kind::ALL {
-            let (seen, peers) = lately.of(kind);
+            let (seen, peers) = self.of(kind, lately);
             let known = (peers.of >= COMPARABLE).then(|| peers.share());
             let well = (ALIKE * known.unwrap_or(0.0)).clamp(WELL, 0.45);
             let ill = ill.max(ALIKE * well).min(ALTOGETHER);
             let bad = seen.beyond_margin();
             let evidence = |of: f64| bad * (ill / well).ln() + (of - bad) * ((1.0 - ill) / (1.0 - well)).ln();
-            if evidence(seen.of) >= SURE.ln() {
+            if evidence(seen.of) >= sure {
                 return Conduct::Bad(Finding {
                     kind,
                     seen,
                     peers: known,
                     span,
                     excess: seen.share() / self.bound(kind),
+                    bound: self.bound(kind),
                 });
             }
-            good &= evidence(said.max(bad)) <= -SURE.ln();
+            // Who was ill again soon after it had been found to be well has to show more.
+            good &=
+                evidence(self.well(&lately.own) + bad) <= -sure * f64::from(1 + reduced.relapses.min(MOST_RELAPSES));
         }
         if good { Conduct::Good } else { Conduct::Unclear }
     }
@@ -362,6 +425,11 @@ impl Finding {
         self.seen.share()
     }
 
+    /// Whether it is far from its bound.
+    pub fn is_slight(&self) -> bool {
+        self.seen.share() < self.bound / 2.0
+    }
+
     /// Whether it is more than its bound, at least.
     pub fn is_beyond(&self) -> bool {
         self.excess > 1.0
@@ -373,7 +441,7 @@ impl Finding {
     /// Half of a few responses.
     pub(crate) fn example() -> Self {
         let seen = Proportion::new(10, 20);
-        Self { kind: Kind::Errors, seen, peers: Some(0.0), span: Duration::from_secs(1), excess: 1.5 }
+        Self { kind: Kind::Errors, seen, peers: Some(0.0), span: Duration::from_secs(1), excess: 1.5, bound: 0.2 }
     }
 }
 
@@ -390,7 +458,7 @@ impl fmt::Display for Finding {
         };
         let span = self.span.as_secs_f64();
         let percent = Percent(self.seen.share());
-        write!(f, "{percent} of {} {of} in {:.1} s {what}", self.seen.of, span.max(0.1))?;
+        write!(f, "{percent} of {:.0} {of} in {:.1} s {what}", self.seen.of, span.max(0.1))?;
         match self.peers {
             Some(share) => write!(f, ", of the others' {}", Percent(share)),
             None => Ok(()),

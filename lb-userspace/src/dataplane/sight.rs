@@ -21,9 +21,13 @@ use super::{address, maps::Maps};
 pub use lb_common::layout::HANDSHAKE_BUCKETS;
 
 /// Monotonic sums over all CPUs since the backend was added. With direct return only the client's packets are seen: then all
-/// but `begun`, `repeated` and `aborted` stay 0; over UDP all but `begun`.
+/// but what clients send, `begun`, `repeated` and `aborted` stay 0; over UDP all but that and `begun`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sight {
+    /// Packets of clients, and their bytes with the Ethernet header.
+    pub packets: u64,
+    /// See there.
+    pub bytes: u64,
     /// Flows scheduled: for TCP, SYNs that it was the first to get.
     pub begun: u64,
     /// SYNs that came again while it had not accepted: whether it was silent, or its refusal was kept from the client.
@@ -130,10 +134,11 @@ fn move_by(maps: &Maps, end: u32, moved: &mut Vec<u64>) {
 /// From the words of [`lb_common::layout::BackendCounters`].
 impl From<[u64; BACKEND_COUNTERS]> for Sight {
     fn from(words: [u64; BACKEND_COUNTERS]) -> Self {
-        let [_, _, _, _, begun, informational, success, redirection, client_error, server_error, rest @ ..] = words;
+        let [packets, bytes, _, _, begun, informational, success, redirection, client_error, server_error, rest @ ..] =
+            words;
         let responses = [informational, success, redirection, client_error, server_error];
         let [repeated, refused, reset, aborted, handshake_ns, _, handshakes @ ..] = rest;
-        Self { begun, repeated, refused, reset, aborted, handshakes, handshake_ns, responses }
+        Self { packets, bytes, begun, repeated, refused, reset, aborted, handshakes, handshake_ns, responses }
     }
 }
 
@@ -158,10 +163,14 @@ impl Sight {
 
     /// Combines each sum with the other's.
     fn combine(&mut self, other: &Self, with: fn(&mut u64, u64)) {
-        let single =
-            |sight: &Self| [sight.begun, sight.repeated, sight.refused, sight.reset, sight.aborted, sight.handshake_ns];
-        let Self { begun, repeated, refused, reset, aborted, handshakes, handshake_ns, responses } = self;
-        let mine = [begun, repeated, refused, reset, aborted, handshake_ns].into_iter().chain(handshakes);
+        let single = |sight: &Self| {
+            let Self { packets, bytes, begun, repeated, refused, reset, aborted, handshake_ns, .. } = *sight;
+            [packets, bytes, begun, repeated, refused, reset, aborted, handshake_ns]
+        };
+        let Self { packets, bytes, begun, repeated, refused, reset, aborted, handshakes, handshake_ns, responses } =
+            self;
+        let mine =
+            [packets, bytes, begun, repeated, refused, reset, aborted, handshake_ns].into_iter().chain(handshakes);
         let others = single(other).into_iter().chain(other.handshakes).chain(other.responses);
         mine.chain(responses).zip(others).for_each(|(mine, other)| with(mine, other));
     }
@@ -193,6 +202,8 @@ mod tests {
         use lb_common::layout::BackendCounters as Words;
         let place = |offset: usize| (offset / 8) as u64;
         let sight = numbered();
+        assert_eq!(sight.packets, place(offset_of!(Words, packets_in)));
+        assert_eq!(sight.bytes, place(offset_of!(Words, bytes_in)));
         assert_eq!(sight.begun, place(offset_of!(Words, connections)));
         assert_eq!(sight.repeated, place(offset_of!(Words, repeated)));
         assert_eq!(sight.refused, place(offset_of!(Words, refused)));

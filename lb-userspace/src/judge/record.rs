@@ -10,19 +10,33 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Kind, proportion::Proportion};
-use crate::dataplane::{HANDSHAKE_BUCKETS, Sight};
+use crate::dataplane::{BackendSight, HANDSHAKE_BUCKETS, Sight};
 
-/// Connections that must be on record before anything is usual.
+/// Connections and answers that must be on record before anything is usual.
 const ACQUAINTED: f64 = 20.0;
-/// Of as many connections a backend must have answered so many for an answer to be usual.
-const ANSWERED: f64 = 0.9;
-/// What is remembered of older connections is halved when they are so many: habits change.
+/// Where of as many connections fewer than these get an answer, as where it is encrypted, none is expected.
+const ANSWERED: f64 = 0.1;
+/// What is remembered of older connections, or responses, is halved when they are so many: habits change.
 const MEMORY: f64 = 10_000.0;
 /// By how many standard deviations connections without an answer must exceed what is usual.
 const DEVIATIONS: f64 = 3.0;
 /// The least variance of connections without an answer, for each connection, and the least number that is not chance.
 const LEAST_VARIANCE: f64 = 0.05;
 const LEAST_SILENT: f64 = 2.0;
+/// So many connections are a handful.
+const HANDFUL: u32 = 3;
+/// How likely it may be that none of some connections expects an answer, for it not to be chance.
+const CHANCE: f64 = 1e-4;
+/// What comes before the payload of a packet over IPv4: Ethernet, IP and TCP with timestamps, which SYNs have more options than;
+/// what IPv6 adds.
+const HEADERS: u64 = 14 + 20 + 32;
+const MORE_OF_SYN: u64 = 8;
+const MORE_OF_IPV6: u64 = 20;
+/// Of what clients send on a connection so many bytes count: more is an upload. Fewer than so many are no request.
+const REQUEST: f64 = 256.0;
+const LEAST_REQUEST: f64 = 16.0;
+/// What has lasted for so long is usual, good or bad.
+const HABIT: SignedDuration = SignedDuration::from_hours(1);
 
 /// What happened between two looks, or in several such spans.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,15 +54,28 @@ pub(super) struct Tally {
     pub(super) sluggish: u32,
     /// 1xx to 5xx.
     pub(super) answers: u32,
+    /// Bytes that clients sent, without headers.
+    pub(super) sent: u32,
 }
 
-/// How a backend usually answers.
+/// How a backend, or several, usually answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Usual {
     begun: f64,
     answers: f64,
-    /// Squares of what was begun and not answered between two looks, summed up, twice: as often more is answered than begun.
+    /// Squares of what ought to have been answered and was not between two looks, summed up, twice: as often more is answered.
     squares: f64,
+    sent: f64,
+    /// 2xx to 5xx, and 5xx.
+    responses: f64,
+    errors: f64,
+}
+
+/// When a backend was ill, roughly: what is usual is not learnt from that.
+#[derive(Clone, Copy, Debug)]
+struct Illness {
+    from: Timestamp,
+    until: Timestamp,
 }
 
 /// What was lately seen of one backend.
@@ -61,11 +88,16 @@ pub(super) struct Record {
     older: Usual,
     /// When something bad was last seen.
     alarmed: Option<Timestamp>,
+    illness: Option<Illness>,
+    /// What happened since its last answer, from the first connection on.
+    unanswered: Option<(Timestamp, Tally)>,
+    /// For how long it has left its clients alike before it answered while it was well.
+    patience: Duration,
 }
 
 impl Tally {
     /// What happened from one look to the next; none where the counters began anew.
-    fn between(before: &Sight, after: &Sight, latency: Duration) -> Option<Self> {
+    fn between(before: &Sight, after: &Sight, latency: Duration, is_ipv6: bool) -> Option<Self> {
         let less = |after: u64, before: u64| u32::try_from(after.checked_sub(before)?).ok();
         let sum = |from: usize| {
             let of = |sight: &Sight| sight.responses[from..].iter().sum();
@@ -75,6 +107,10 @@ impl Tally {
             let of = |sight: &Sight| sight.handshakes[bucket(than)..].iter().sum();
             less(of(after), of(before))
         };
+        let headers = HEADERS + if is_ipv6 { MORE_OF_IPV6 } else { 0 };
+        let packets = after.packets.checked_sub(before.packets)?;
+        let begun = after.begun.checked_sub(before.begun)?;
+        let sent = after.bytes.checked_sub(before.bytes)?.saturating_sub(headers * packets + MORE_OF_SYN * begun);
         Some(Self {
             responses: sum(1)?,
             errors: sum(4)?,
@@ -86,6 +122,7 @@ impl Tally {
             slow: slower(latency)?,
             sluggish: slower(latency / 10)?,
             answers: sum(0)?,
+            sent: sent.try_into().unwrap_or(u32::MAX),
         })
     }
 
@@ -102,11 +139,7 @@ impl Tally {
             Kind::Reset => of(self.reset, self.begun),
             Kind::Slow => of(self.slow, self.handshakes),
             Kind::Sluggish => of(self.sluggish, self.handshakes),
-            Kind::Silent if usual.answers() => {
-                let silent = of(self.begun.saturating_sub(self.answers), self.begun);
-                Proportion { margin: usual.margin(silent.of), ..silent }
-            }
-            Kind::Silent => Proportion::default(),
+            Kind::Silent => usual.silent(self),
         }
     }
 
@@ -122,7 +155,8 @@ impl Tally {
 
 impl Tally {
     fn each(&mut self, other: Self, change: impl Fn(u32, u32) -> u32) {
-        let Self { responses, errors, begun, refused, repeated, reset, handshakes, slow, sluggish, answers } = other;
+        let Self { responses, errors, begun, refused, repeated, reset, handshakes, slow, sluggish, answers, sent } =
+            other;
         for (own, other) in [
             (&mut self.responses, responses),
             (&mut self.errors, errors),
@@ -134,6 +168,7 @@ impl Tally {
             (&mut self.slow, slow),
             (&mut self.sluggish, sluggish),
             (&mut self.answers, answers),
+            (&mut self.sent, sent),
         ] {
             *own = change(*own, other);
         }
@@ -166,25 +201,64 @@ impl Usual {
         let (begun, answers) = (f64::from(tally.begun), f64::from(tally.answers));
         self.begun += begun;
         self.answers += answers;
-        self.squares += 2.0 * (begun - answers).max(0.0).powi(2);
-        if self.begun > MEMORY {
-            *self = Self { begun: self.begun / 2.0, answers: self.answers / 2.0, squares: self.squares / 2.0 };
+        // What was begun in one look may be asked for in the next.
+        self.sent += f64::from(tally.sent).min(REQUEST * (2.0 + begun.max(answers)));
+        self.squares += 2.0 * (self.expected(tally) - answers).max(0.0).powi(2);
+        self.responses += f64::from(tally.responses);
+        self.errors += f64::from(tally.errors);
+        if self.begun > MEMORY || self.responses > MEMORY {
+            self.each(|sum| *sum /= 2.0);
         }
     }
 
-    /// Whether connections usually get an answer.
+    fn each(&mut self, change: impl Fn(&mut f64)) {
+        let Self { begun, answers, squares, sent, responses, errors } = self;
+        [begun, answers, squares, sent, responses, errors].into_iter().for_each(change);
+    }
+
+    /// How many responses are 5xx.
+    pub(super) fn errors(&self) -> Proportion {
+        Proportion { bad: self.errors, of: self.responses, margin: 0.0 }
+    }
+
+    /// The part of connections that get an answer; there may be more than one on each.
+    fn ratio(&self) -> f64 {
+        (self.answers / self.begun.max(1.0)).min(1.0)
+    }
+
+    /// Whether connections usually get an answer, at least a part of them.
     pub(super) fn answers(&self) -> bool {
-        self.begun >= ACQUAINTED && self.answers >= ANSWERED * self.begun
+        self.begun + self.answers >= ACQUAINTED && self.ratio() >= ANSWERED
     }
 
-    pub(super) fn is_acquainted(&self) -> bool {
-        self.begun >= ACQUAINTED
+    /// What clients usually send for an answer, if that tells those who ask from those who only connect.
+    fn request(&self) -> Option<f64> {
+        let request = self.sent / self.answers.max(1.0);
+        (request >= LEAST_REQUEST).then(|| request.min(REQUEST))
     }
 
-    /// How many of so many may have no answer yet, as far as that is usual.
-    fn margin(&self, begun: f64) -> f64 {
-        let variance = (self.squares / self.begun.max(1.0)).max(LEAST_VARIANCE);
-        LEAST_SILENT + DEVIATIONS * (variance * begun).sqrt()
+    /// How many connections ought to have got an answer: no more than usual, and no more than clients have sent requests for.
+    fn expected(&self, tally: &Tally) -> f64 {
+        let asked = self.request().map_or(f64::INFINITY, |request| f64::from(tally.sent) / request);
+        (self.ratio() * f64::from(tally.begun)).min(asked)
+    }
+
+    /// How many answers are missing of those that ought to have come.
+    fn silent(&self, tally: &Tally) -> Proportion {
+        if !self.answers() {
+            return Proportion::default();
+        }
+        let least = LEAST_VARIANCE.max(self.ratio() * (1.0 - self.ratio()));
+        let variance = (self.squares / self.begun.max(1.0)).max(least);
+        let expected = self.expected(tally);
+        let margin = LEAST_SILENT + DEVIATIONS * (variance * f64::from(tally.begun)).sqrt();
+        Proportion { bad: (expected - f64::from(tally.answers)).max(0.0), of: expected, margin }
+    }
+
+    /// Whether that nothing was answered is more than chance.
+    pub(super) fn is_mute(&self, tally: &Tally) -> bool {
+        let chance = (1.0 - self.ratio()).powf(tally.begun.into());
+        self.answers() && tally.answers == 0 && (chance <= CHANCE || self.request().is_some())
     }
 }
 
@@ -193,14 +267,9 @@ impl AddAssign for Usual {
         self.begun += other.begun;
         self.answers += other.answers;
         self.squares += other.squares;
-    }
-}
-
-impl SubAssign for Usual {
-    fn sub_assign(&mut self, other: Self) {
-        self.begun = (self.begun - other.begun).max(0.0);
-        self.answers = (self.answers - other.answers).max(0.0);
-        self.squares = (self.squares - other.squares).max(0.0);
+        self.sent += other.sent;
+        self.responses += other.responses;
+        self.errors += other.errors;
     }
 }
 
@@ -210,24 +279,59 @@ impl Record {
     }
 
     /// Takes another look.
-    pub(super) fn take(&mut self, sight: Sight, latency: Duration, window: Duration, now: Timestamp) {
-        let tally = Tally::between(&self.last, &sight, latency);
+    pub(super) fn take(&mut self, seen: &BackendSight, latency: Duration, window: Duration, now: Timestamp) {
+        let sight = seen.sight;
+        let tally = Tally::between(&self.last, &sight, latency, seen.address.is_ipv6());
         self.last = sight;
         let Some(tally) = tally else {
             self.looks.clear();
+            self.unanswered = None;
             return;
         };
         if self.looks.back().is_some_and(|(at, _)| *at > now) {
             // The clock was put back.
             self.looks.clear();
+            self.unanswered = None;
         }
         if tally.is_bad() {
             self.alarmed = Some(now);
         }
+        self.wait(&tally, now);
         self.looks.push_back((now, tally));
-        while let Some((_, old)) = self.looks.pop_front_if(|(at, _)| !is_within(*at, window, now)) {
-            self.older.learn(&old);
+        while let Some((at, old)) = self.looks.pop_front_if(|(at, _)| !is_within(*at, window, now)) {
+            if self.teaches(at) {
+                self.older.learn(&old);
+            }
         }
+    }
+
+    fn wait(&mut self, tally: &Tally, now: Timestamp) {
+        if tally.answers > 0 {
+            let waited = self.unanswered.take().filter(|(at, sum)| sum.begun >= HANDFUL && self.teaches(*at));
+            let waited = waited.map_or(Duration::ZERO, |(at, _)| now.duration_since(at).unsigned_abs());
+            self.patience = self.patience.max(waited);
+        } else if tally.begun > 0 || self.unanswered.is_some() {
+            self.unanswered.get_or_insert_with(|| (now, Tally::default())).1 += *tally;
+        }
+    }
+
+    /// Since when a handful of connections has had no answer, for longer than that has happened while it was well, and than
+    /// is allowed.
+    pub(super) fn overdue(&self, latency: Duration, now: Timestamp) -> Option<(Timestamp, Tally)> {
+        let least = latency.max(2 * self.patience);
+        self.unanswered.filter(|(at, sum)| sum.begun >= HANDFUL && !is_within(*at, least, now))
+    }
+
+    /// Takes it that it is ill by now, and may have been for a span of time when that was found.
+    pub(super) fn is_ill(&mut self, span: Duration, window: Duration, now: Timestamp) {
+        let from = now.checked_sub(span).unwrap_or(Timestamp::MIN);
+        let lasts = self.illness.filter(|illness| is_within(illness.until, window, now));
+        self.illness = Some(Illness { from: lasts.map_or(from, |illness| illness.from), until: now });
+    }
+
+    /// Whether what happened then says what is usual.
+    fn teaches(&self, at: Timestamp) -> bool {
+        self.illness.is_none_or(|Illness { from, until }| at < from || at > until || at.duration_since(from) > HABIT)
     }
 
     /// What happened after a moment.
@@ -258,7 +362,8 @@ impl Record {
     /// How it answered until a span of time ago.
     pub(super) fn usual(&self, span: Duration, now: Timestamp) -> Usual {
         let mut usual = self.older;
-        self.looks.iter().take_while(|(at, _)| !is_within(*at, span, now)).for_each(|(_, tally)| usual.learn(tally));
+        let looks = self.looks.iter().take_while(|(at, _)| !is_within(*at, span, now));
+        looks.filter(|(at, _)| self.teaches(*at)).for_each(|(_, tally)| usual.learn(tally));
         usual
     }
 
@@ -266,6 +371,7 @@ impl Record {
     pub(super) fn is_suspicious(&self, span: Duration, now: Timestamp) -> bool {
         let silent = |tally: &Tally| i64::from(tally.begun) - i64::from(tally.answers);
         self.alarmed.is_some_and(|at| is_within(at, span, now))
+            || self.unanswered.is_some_and(|(at, sum)| sum.begun >= HANDFUL && is_within(at, span, now))
             || self.looks.iter().rev().take(4).map(|(_, tally)| silent(tally)).sum::<i64>() > 2
     }
 }

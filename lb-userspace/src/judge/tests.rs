@@ -81,18 +81,21 @@ impl Course {
     }
 
     /// What is thought of those that serve; `since` is the look since when each has had less than its share.
-    fn opinions_since(&self, since: Option<i64>) -> Vec<Opinion> {
+    fn opinions_since(&mut self, since: Option<i64>) -> Vec<Opinion> {
         self.opinions_as(since.map(|since| (since, 0.5)))
     }
 
     /// The same, with how bad each was found to be.
-    fn opinions_as(&self, reduced: Option<(i64, f64)>) -> Vec<Opinion> {
+    fn opinions_as(&mut self, reduced: Option<(i64, f64)>) -> Vec<Opinion> {
         let names: Vec<String> = (0..self.sums.len()).map(name).collect();
         let seat = |name| Seat {
             name,
             serves: true,
             troubled: reduced.is_some(),
-            reduced: reduced.map(|(since, ill)| (moment(since), ill)),
+            reduced: reduced.map(|(since, ill)| {
+                let since = moment(since);
+                Reduced { tried: since, since, ill, relapses: 0 }
+            }),
             cleared: self.cleared.map(moment),
         };
         let seats: Vec<Seat<'_>> = names.iter().map(|name| seat(name.as_str())).collect();
@@ -100,11 +103,11 @@ impl Course {
         opinions.unwrap_or_else(|| vec![Opinion::default(); seats.len()])
     }
 
-    fn opinion(&self) -> Opinion {
+    fn opinion(&mut self) -> Opinion {
         self.opinions_since(None).remove(0)
     }
 
-    fn conduct(&self, since: i64) -> Conduct {
+    fn conduct(&mut self, since: i64) -> Conduct {
         self.opinions_since(Some(since)).remove(0).conduct
     }
 }
@@ -198,6 +201,55 @@ fn connections_without_a_response_count_where_responses_are_usual() {
 }
 
 #[test]
+fn who_does_not_answer_is_never_taken_for_well_however_long_that_lasts() {
+    let silent = Traffic { responses: 0, ..well(1) };
+    let mut course = Course::of(2).go(60, &[well(20), well(20)]);
+    let since = course.looks;
+    for _ in 0..400 {
+        course = course.go(1, &[silent, well(20)]);
+        assert_ne!(course.conduct(since), Conduct::Good, "after {}", course.looks - since);
+    }
+    let opinion = course.opinions_since(Some(since)).remove(0);
+    assert!(opinion.waits && !opinion.works && opinion.altogether, "{opinion:?}");
+    assert!(!course.opinions_since(Some(course.looks - 1)).remove(1).altogether);
+}
+
+#[test]
+fn where_few_connections_get_an_answer_none_is_telling_as_well() {
+    // Two in three send nothing.
+    let quiet = Traffic { responses: 10, ..well(30) };
+    let mut course = Course::of(2).go(60, &[quiet, quiet]);
+    assert_eq!(course.opinion(), Opinion::default());
+    let mut course = course.go(4, &[Traffic { responses: 0, ..quiet }, quiet]);
+    assert_eq!(kind(&course.opinion().failing), Some(Kind::Silent));
+}
+
+#[test]
+fn a_handful_without_an_answer_for_a_second_is_trouble() {
+    let silent = Traffic { responses: 0, ..well(1) };
+    let mut course = Course::of(1).go(60, &[well(1)]).go(3, &[silent]);
+    assert_eq!(course.opinion().trouble, None, "they may yet be answered");
+    let mut course = course.go(2, &[Traffic::default()]);
+    assert_eq!(kind(&course.opinion().trouble), Some(Kind::Silent));
+    // Where that has been so before it is nothing special.
+    let slow = |course: Course| {
+        course.go(3, &[silent]).go(5, &[Traffic::default()]).go(1, &[Traffic { responses: 3, ..Traffic::default() }])
+    };
+    let mut course = slow(slow(Course::of(1).go(2, &[well(1)]))).go(3, &[silent]).go(3, &[Traffic::default()]);
+    assert_eq!(course.opinion().trouble, None);
+}
+
+#[test]
+fn a_few_errors_are_trouble_where_there_were_none() {
+    let mut course = Course::of(2).go(100, &[well(40), well(40)]).go(20, &[failing(40, 2), well(40)]);
+    let opinion = course.opinion();
+    assert_eq!((kind(&opinion.trouble), kind(&opinion.failing)), (Some(Kind::Errors), Some(Kind::Errors)));
+    assert!(opinion.failing.is_some_and(|found| found.is_slight()));
+    let mut course = Course::of(2).go(100, &[failing(40, 1), failing(40, 1)]).go(20, &[failing(40, 2), failing(40, 1)]);
+    assert_eq!(course.opinion().trouble, None, "half of it is usual");
+}
+
+#[test]
 fn answers_that_come_and_go_with_the_load_of_a_slow_site_are_usual() {
     let mut course = Course::of(1);
     // Each look as many come as were answered in the one before, more or less.
@@ -212,15 +264,15 @@ fn answers_that_come_and_go_with_the_load_of_a_slow_site_are_usual() {
 #[test]
 fn what_a_backend_has_been_like_since_counts_only_what_came_since() {
     let bad = [failing(8, 4), well(8)];
-    let course = Course::of(2).go(20, &[well(8), well(8)]).go(4, &bad);
+    let mut course = Course::of(2).go(20, &[well(8), well(8)]).go(4, &bad);
     assert!(matches!(course.conduct(course.looks - 1), Conduct::Bad(_)));
     let since = course.looks;
     assert_eq!(course.conduct(since), Conduct::Unclear);
-    let course = course.go(1, &[well(4), well(14)]);
+    let mut course = course.go(1, &[well(4), well(14)]);
     assert_eq!(course.conduct(since), Conduct::Unclear);
-    let course = course.go(1, &[well(2), well(14)]);
+    let mut course = course.go(1, &[well(2), well(14)]);
     assert_eq!(course.conduct(since), Conduct::Good);
-    let course = course.go(1, &[failing(3, 2), well(14)]);
+    let mut course = course.go(1, &[failing(3, 2), well(14)]);
     assert!(matches!(course.conduct(since), Conduct::Bad(_)));
 }
 
@@ -230,7 +282,7 @@ fn the_newest_answers_count_and_as_many_as_tell_ill_from_well() {
     let conduct = |ill: f64, looks: &[Traffic]| {
         let course = Course::of(2).go(20, &[well(8), well(80)]);
         let since = course.looks;
-        let course = looks.iter().fold(course, |course, traffic| course.go(1, &[*traffic, well(80)]));
+        let mut course = looks.iter().fold(course, |course, traffic| course.go(1, &[*traffic, well(80)]));
         course.opinions_as(Some((since, ill))).remove(0).conduct
     };
     let bad = |conduct| matches!(conduct, Conduct::Bad(_));
@@ -251,13 +303,13 @@ fn what_was_before_a_backend_was_found_to_be_well_counts_no_more() {
     assert!(course.opinion().failing.is_some());
     course.cleared = Some(course.looks - 2);
     assert_eq!(course.opinion(), Opinion::default());
-    let course = course.go(1, &[failing(20, 20), well(20)]);
+    let mut course = course.go(1, &[failing(20, 20), well(20)]);
     assert!(course.opinion().failing.is_some());
 }
 
 #[test]
 fn one_that_is_as_bad_as_its_peers_has_its_share_back() {
-    let course = Course::of(2).go(20, &[failing(10, 5), failing(10, 4)]);
+    let mut course = Course::of(2).go(20, &[failing(10, 5), failing(10, 4)]);
     assert_eq!(course.conduct(course.looks - 8), Conduct::Good);
 }
 
@@ -266,11 +318,11 @@ fn counters_that_begin_anew_and_a_clock_that_goes_back_say_nothing() {
     let mut course = Course::of(2).go(8, &[failing(20, 20), well(20)]);
     assert!(course.opinion().failing.is_some());
     course.sums[0] = Sight::default();
-    let course = course.go(1, &[Traffic::default(), well(20)]);
+    let mut course = course.go(1, &[Traffic::default(), well(20)]);
     assert_eq!(course.opinion().failing, None);
     let mut course = Course::of(2).go(8, &[failing(20, 20), well(20)]);
     course.looks = -1000;
-    let course = course.go(1, &[well(20), well(20)]);
+    let mut course = course.go(1, &[well(20), well(20)]);
     assert_eq!(course.opinion().failing, None);
 }
 
@@ -307,7 +359,7 @@ proptest! {
     fn whoever_does_as_all_others_do_is_not_found_to_fail(begun in 1u64..100, errors in 0u64..100, looks in 1u32..80) {
         let errors = errors.min(begun);
         let traffic = failing(begun, errors);
-        let course = Course::of(3).go(looks, &[traffic; 3]);
+        let mut course = Course::of(3).go(looks, &[traffic; 3]);
         prop_assert!(course.opinions_since(None).iter().all(|opinion| opinion.failing.is_none()));
     }
 }

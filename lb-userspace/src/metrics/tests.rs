@@ -34,7 +34,18 @@ pub(crate) fn scrape() -> Scrape {
     let sight = |begun| {
         let handshakes = std::array::from_fn(|bucket| if bucket == 3 { begun } else { 0 });
         let responses = [0, begun, 0, 1, 2];
-        Sight { begun, repeated: 3, refused: 4, reset: 5, aborted: 6, handshakes, handshake_ns: 7_000_000, responses }
+        Sight {
+            packets: 0,
+            bytes: 0,
+            begun,
+            repeated: 3,
+            refused: 4,
+            reset: 5,
+            aborted: 6,
+            handshakes,
+            handshake_ns: 7_000_000,
+            responses,
+        }
     };
     let backend = |name: &str, address: &str, connections| BackendCounters {
         name: name.into(),

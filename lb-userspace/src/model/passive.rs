@@ -2,7 +2,8 @@
 //!
 //! Who is beyond a bound rests with a thirty-second of its share at once; who stands out by less has half of it. A server that is short
 //! of something gets well meanwhile, and its peers do not last long without it. So it is tried again and again, each time after an
-//! eighth of the time that it has been ill: its share grows from look to look until something fails, and then it rests again.
+//! eighth of the time that it has been ill: its share grows from look to look as its answers are good, until something fails,
+//! and then it rests again.
 //! Once its answers say that it is well it has all of its share at once, and half more for as long as it was ill,
 //! since what it was spared the others have to carry still. Who fails altogether, or is ill for as long as is looked back, is
 //! ejected, each time for twice as long; it returns with next to nothing. The last in rotation is never ejected, and
@@ -15,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Backend, Change, Event, Held, Model, Service};
 use crate::{
     health::Health,
-    judge::{self, Conduct, Judge, Opinion, Seat},
+    judge::{self, Conduct, Judge, Opinion, Reduced, Seat},
     model::{Admin, Passive},
 };
 
@@ -42,16 +43,19 @@ pub struct Judgement {
     pub complaint: Option<Complaint>,
     /// How often its share has been halved.
     pub halvings: u8,
-    /// When that began, and since when what it does counts.
+    /// When that began, when it lost its share this time, and since when what it does counts.
     since: Timestamp,
+    fell: Timestamp,
     tried: Timestamp,
     /// How bad it was found to be, and in words.
     ill: f64,
     why: String,
     /// Until when it rests, if it does.
     rests_until: Option<Timestamp>,
-    /// Whether it had been ill not long before.
-    relapsed: bool,
+    /// Whether it stands out against its peers, but was far from every bound.
+    slight: bool,
+    /// How often it was ill again not long after it had been found to be well.
+    relapses: u32,
     /// Until when it has more than its share, if it does.
     makes_up_until: Option<Timestamp>,
     /// Until when it is ejected, if it is.
@@ -79,6 +83,8 @@ pub struct Complaint {
     pub why: String,
     /// Whether it is beyond a bound that is set for it.
     pub beyond: bool,
+    /// Whether next to nothing of it works.
+    pub lost: bool,
 }
 
 /// What came of a judgement of a service.
@@ -185,9 +191,21 @@ impl Backend {
             && self.agent_agrees()
     }
 
+    /// Whether its checks have failed since it was ejected, and pass again.
+    fn was_restarted(&self) -> bool {
+        self.health.health() == Health::Up && self.health_change.at > self.passive.change.at
+    }
+
+    /// Whether an eighth of its ejection is over.
+    fn has_rested(&self, now: Timestamp) -> bool {
+        let ejected = self.passive.change.at;
+        let most = self.judgement.until.map(|until| until.duration_since(ejected));
+        most.is_some_and(|most| now.duration_since(ejected) >= most / AGAIN)
+    }
+
     /// Has it rest, at least for as long as is judged at a time.
     fn rest(&mut self, window: Duration, now: Timestamp) {
-        self.reduce(REST, now);
+        self.reduce(if self.judgement.slight { TRIAL } else { REST }, now);
         let least = SignedDuration::try_from(window / judge::SHORTEST).unwrap_or(SignedDuration::MAX);
         let period = least.max(now.duration_since(self.judgement.since) / AGAIN);
         self.judgement.rests_until = Some(now.checked_add(period).unwrap_or(Timestamp::MAX));
@@ -198,10 +216,12 @@ impl Backend {
         let judgement = &mut self.judgement;
         if judgement.halvings == 0 {
             let lately = |cleared: Timestamp| now.duration_since(cleared) < cleared.duration_since(judgement.since);
-            judgement.relapsed = judgement.cleared.is_some_and(lately);
-            if !judgement.relapsed {
-                judgement.since = now;
+            if judgement.cleared.is_some_and(lately) {
+                judgement.relapses += 1;
+            } else {
+                (judgement.since, judgement.relapses) = (now, 0);
             }
+            judgement.fell = now;
         }
         judgement.makes_up_until = None;
         (judgement.halvings, judgement.tried) = (halvings, now);
@@ -212,7 +232,8 @@ impl Backend {
     /// Tries whether it is well again: what it does counts from here.
     fn try_again(&mut self, now: Timestamp) {
         let judgement = &mut self.judgement;
-        (judgement.halvings, judgement.rests_until, judgement.tried) = (TRIAL, None, now);
+        judgement.halvings = if judgement.slight { DOUBT } else { TRIAL };
+        (judgement.rests_until, judgement.tried) = (None, now);
     }
 
     /// Gives it all of its share.
@@ -226,7 +247,7 @@ impl Backend {
     /// Gives it more than that, for as long as it was ill. Who was just before has shown that this is too much.
     fn make_up(&mut self, now: Timestamp) {
         let judgement = &mut self.judgement;
-        if !judgement.relapsed {
+        if judgement.relapses == 0 {
             let ill = now.duration_since(judgement.since);
             judgement.makes_up_until = Some(now.checked_add(ill).unwrap_or(Timestamp::MAX));
         }
@@ -252,8 +273,9 @@ impl Backend {
         let judgement = &mut self.judgement;
         judgement.until = None;
         judgement.change = Some(change);
-        (judgement.returned, judgement.since, judgement.tried) = (Some(now), now, now);
-        (judgement.halvings, judgement.probation, judgement.relapsed) = (REST, true, true);
+        judgement.returned = Some(now);
+        (judgement.since, judgement.fell, judgement.tried) = (now, now, now);
+        (judgement.halvings, judgement.probation, judgement.relapses) = (REST, true, 1);
         judgement.rests_until = None;
     }
 }
@@ -264,7 +286,8 @@ impl Service {
         let stand_by = self.primary_serves();
         let reduced = |backend: &'_ Backend| {
             let judgement = &backend.judgement;
-            (judgement.halvings > 0).then_some((judgement.tried, judgement.ill))
+            let &Judgement { tried, fell, ill, relapses, .. } = judgement;
+            (judgement.halvings > 0).then_some(Reduced { tried, since: fell, ill, relapses })
         };
         let seats = self.backends.iter().map(|backend| Seat {
             name: &backend.name,
@@ -279,6 +302,11 @@ impl Service {
     /// Acts upon what the traffic says of each backend.
     fn act_upon(&mut self, opinions: &[Opinion], now: Timestamp) {
         for (backend, opinion) in self.backends.iter_mut().zip(opinions) {
+            let judgement = &mut backend.judgement;
+            let was_beyond = judgement.complaint.as_ref().is_some_and(|known| known.beyond);
+            if was_beyond && opinion.trouble.is_none() && judgement.halvings == 0 {
+                judgement.change = Some(Change::new(now, ACTOR, "nothing bad is left of what was seen"));
+            }
             backend.judgement.complaint = opinion.trouble.map(|found| {
                 let known = backend.judgement.complaint.as_ref();
                 let since = known.map_or(now, |known| known.since);
@@ -286,7 +314,7 @@ impl Service {
                 if beyond && known.is_none_or(|known| !known.beyond) && backend.judgement.halvings == 0 {
                     backend.judgement.change = Some(Change::new(now, ACTOR, found.to_string()));
                 }
-                Complaint { since, why: found.to_string(), beyond }
+                Complaint { since, why: found.to_string(), beyond, lost: opinion.lost }
             });
         }
         // Whoever is called back takes what the others are to have less of.
@@ -317,6 +345,7 @@ impl Service {
             let Some(found) = &opinion.failing else { return };
             (judgement.ill, judgement.why) = (found.share(), found.to_string());
             let beyond = found.is_beyond();
+            judgement.slight = found.is_slight();
             match () {
                 () if may_eject && (opinion.altogether || alone && beyond) => backend.eject(eject_for, now),
                 () if beyond => backend.rest(window, now),
@@ -326,9 +355,10 @@ impl Service {
         }
         if let Conduct::Bad(found) = &opinion.conduct {
             judgement.why = found.to_string();
+            judgement.slight &= found.is_slight();
         }
         let lasts = |since: Timestamp| now.duration_since(since).unsigned_abs() >= window;
-        let given_up = may_eject && lasts(judgement.since);
+        let given_up = may_eject && lasts(judgement.since) && !judgement.slight;
         let lost = may_eject && (opinion.altogether || judgement.probation);
         match &opinion.conduct {
             Conduct::Good => {
@@ -336,14 +366,19 @@ impl Service {
                 backend.make_up(now);
             }
             Conduct::Bad(_) if lost || given_up => backend.eject(eject_for, now),
-            Conduct::Unclear if opinion.stumbles && opinion.altogether && may_eject => backend.eject(eject_for, now),
+            Conduct::Unclear if (opinion.stumbles || opinion.waits) && opinion.altogether && may_eject => {
+                backend.eject(eject_for, now);
+            }
             _ if judgement.rests_until.is_some_and(|until| now < until) => {}
             _ if judgement.rests_until.is_some() => backend.try_again(now),
             Conduct::Bad(_) => backend.rest(window, now),
             Conduct::Unclear if opinion.stumbles && given_up => backend.eject(eject_for, now),
             Conduct::Unclear if opinion.stumbles => backend.rest(window, now),
-            Conduct::Unclear if lasts(judgement.tried) => backend.clear("nothing bad was seen for a while", now),
-            Conduct::Unclear => judgement.halvings = (judgement.halvings - 1).max(DOUBT),
+            Conduct::Unclear if lasts(judgement.tried) && !opinion.waits => {
+                backend.clear("nothing bad was seen for a while", now);
+            }
+            Conduct::Unclear if opinion.works => judgement.halvings = (judgement.halvings - 1).max(DOUBT),
+            Conduct::Unclear => {}
         }
     }
 
@@ -358,7 +393,7 @@ impl Service {
 
     /// Whether an ejection is over, by time or because its backend is needed.
     pub(super) fn ends_an_ejection(&self, now: Timestamp) -> bool {
-        self.backends.iter().any(|backend| self.may_return(backend, now)) || self.needed_again().is_some()
+        self.backends.iter().any(|backend| self.may_return(backend, now)) || self.needed_again(now).is_some()
     }
 
     /// Ends ejections whose time is up, or would be but for others that do no better.
@@ -371,21 +406,22 @@ impl Service {
     /// Whether an ejected backend's time is up; where all others fail their clients as well, that is after an eighth of it.
     fn may_return(&self, backend: &Backend, now: Timestamp) -> bool {
         let Some(until) = backend.judgement.until else { return false };
-        let ejected = backend.passive.change.at;
-        let rested = now.duration_since(ejected) >= until.duration_since(ejected) / AGAIN;
         let mut others = self.backends.iter().filter(|other| other.is_fit());
-        until <= now || rested && backend.is_merely_ejected() && others.all(|other| other.failing().is_some())
+        until <= now
+            // Unless that has not helped before.
+            || backend.was_restarted() && backend.judgement.severity < 2
+            || backend.has_rested(now) && backend.is_merely_ejected() && others.all(|other| other.failing().is_some())
     }
 
     /// Has those serve who are ejected and needed.
     pub(super) fn pardon_the_needed(&mut self, now: Timestamp) {
-        while let Some((index, why)) = self.needed_again() {
+        while let Some((index, why)) = self.needed_again(now) {
             self.backends[index].pardon(now, ACTOR, why);
         }
     }
 
     /// Who is to be ejected no more, and why: of several the one that has been out longest for its time.
-    fn needed_again(&self) -> Option<(usize, &'static str)> {
+    fn needed_again(&self, now: Timestamp) -> Option<(usize, &'static str)> {
         let ejected = self.backends.iter().enumerate().filter(|(_, backend)| backend.passive.value == Passive::Ejected);
         let mut ejected: Vec<_> =
             ejected.map(|(index, backend)| (backend.judgement.until, index, backend.is_merely_ejected())).collect();
@@ -397,17 +433,25 @@ impl Service {
         if ejected.len() > self.most_ejected() {
             return ejected.first().map(|found| (first(found), "too many are ejected for those that are left"));
         }
-        if self.in_rotation() > 0 {
+        let is_lost = |backend: &Backend| backend.judgement.complaint.as_ref().is_some_and(|complaint| complaint.lost);
+        if self.backends.iter().any(|backend| backend.is_fit() && !is_lost(backend)) {
             return None;
         }
-        let found = ejected.iter().find(|(_, _, merely)| *merely);
-        found.map(|found| (first(found), "no other is in rotation"))
+        let (serves, why) = match self.in_rotation() {
+            0 => (false, "no other is in rotation"),
+            _ => (true, "next to nothing of the others works"),
+        };
+        let may = |&&(_, index, merely): &&(_, usize, bool)| {
+            let backend = &self.backends[index];
+            merely && (!serves || backend.was_restarted() || backend.has_rested(now))
+        };
+        ejected.iter().find(may).map(|found| (first(found), why))
     }
 }
 
 impl Model {
     /// Acts upon what the traffic of a service says.
-    pub fn judge(&mut self, name: &str, judge: &Judge, now: Timestamp) -> Judged {
+    pub fn judge(&mut self, name: &str, judge: &mut Judge, now: Timestamp) -> Judged {
         let Some(service) = self.services.get_mut(name) else { return Judged::default() };
         let is_clean = |service: &Service| service.backends.iter().all(|backend| backend.judgement.is_clean());
         let clean = is_clean(service);
@@ -418,7 +462,8 @@ impl Model {
         };
         let quiet = |opinion: &Opinion| opinion.trouble.is_none() && opinion.failing.is_none();
         if clean && opinions.iter().all(quiet) {
-            return Judged::default();
+            // What has no answer yet may be found to have none.
+            return Judged { lasts: true, ..Judged::default() };
         }
         let shares = |service: &Service| -> Vec<(f64, bool)> {
             let share = |backend: &Backend| (backend.judgement.share(), backend.is_fit());

@@ -46,6 +46,8 @@ struct Replay {
     retries: bool,
     /// In 1,000 answers of any server so many are 500, without a reason.
     noise: u32,
+    /// So many connections a second that nothing is sent on: an outer balancer's checks, say.
+    mute: i64,
     seed: u64,
 }
 
@@ -60,6 +62,7 @@ impl Default for Replay {
             detached_for: Some(60_000),
             retries: false,
             noise: 0,
+            mute: 0,
             seed: 1,
         }
     }
@@ -181,6 +184,9 @@ impl Stage {
             while let Some((_, visitor)) = again.pop_front_if(|(at, _)| *at <= now) {
                 self.ask(visitor, now);
             }
+            if self.rng.i64(0..1000) < self.replay.mute * STEP {
+                self.connect();
+            }
             self.work(now);
             self.check(now);
             if now >= looks {
@@ -209,6 +215,7 @@ impl Stage {
         let answer = self.servers[index].ask(Request { visitor, since: now }, &mut self.rng);
         let sight = &mut self.sights[index];
         sight.begun += 1;
+        sight.bytes += 300;
         match answer {
             Answer::Unheard => sight.repeated += 1,
             _ => sight.handshakes[4] += 1,
@@ -216,13 +223,24 @@ impl Stage {
         match answer {
             Answer::Page if !noise => sight.responses[1] += 1,
             Answer::Page | Answer::Error => sight.responses[4] += 1,
-            Answer::Later | Answer::Unheard => {}
+            Answer::Later | Answer::Unheard | Answer::Nothing => {}
         }
-        let failed = noise || matches!(answer, Answer::Error | Answer::Unheard);
+        let failed = noise || matches!(answer, Answer::Error | Answer::Unheard | Answer::Nothing);
         if failed {
             self.fail(now);
         }
         !failed
+    }
+
+    /// Somebody connects and sends nothing.
+    fn connect(&mut self) {
+        let processor = self.rng.usize(..PROCESSORS);
+        if let Some(index) = self.next(processor) {
+            self.news[index] = true;
+            self.sights[index].begun += 1;
+            self.sights[index].bytes += 8;
+            self.sights[index].handshakes[4] += 1;
+        }
     }
 
     fn fail(&mut self, now: Millis) {
@@ -290,7 +308,7 @@ impl Stage {
             self.judge.take(&seen, &settings, moment(now));
         }
         if concerned {
-            let judged = self.model.judge("web", &self.judge, moment(now));
+            let judged = self.model.judge("web", &mut self.judge, moment(now));
             self.concerned = judged.lasts;
             self.tell(now, &judged.events);
             if judged.shifted {
@@ -404,5 +422,42 @@ fn what_fails_now_and_then_everywhere_moves_nobody() {
         let course = Replay { detached_for: None, noise: 5, seed, ..Replay::default() }.play();
         let moved = course.events.iter().find(|(_, told)| told.contains("passive"));
         assert_eq!(moved, None, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_server_that_accepts_and_does_not_answer_is_found() {
+    for seed in 0..4 {
+        for failure in [Failure::Hang(100), Failure::Close] {
+            for (detached_for, mute) in [(None, 0), (Some(20_000), 0), (None, 25), (Some(20_000), 25)] {
+                check(Replay { failure, detached_for, mute, seed, ..Replay::default() }, 0.01);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_server_that_fails_half_of_its_clients_costs_little() {
+    for seed in 0..8 {
+        for detached_for in [None, Some(20_000)] {
+            check(Replay { failure: Failure::Share(50), detached_for, seed, ..Replay::default() }, 0.013);
+        }
+    }
+}
+
+#[test]
+fn connections_that_nothing_is_sent_on_move_nobody() {
+    for seed in 0..20 {
+        let course = Replay { detached_for: None, noise: 1, mute: 25, seed, ..Replay::default() }.play();
+        let moved = course.events.iter().find(|(_, told)| told.contains("passive"));
+        assert_eq!(moved, None, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_server_that_fails_a_few_of_its_clients_is_relieved() {
+    for seed in 0..6 {
+        // One in forty of all, without a judgement.
+        check(Replay { failure: Failure::Share(5), seed, detached_for: Some(20_000), ..Replay::default() }, 0.015);
     }
 }

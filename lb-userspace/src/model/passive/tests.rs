@@ -15,13 +15,16 @@ const BAD: fn() -> Opinion = || Opinion {
     trouble: Some(Finding::example()),
     beyond: true,
     failing: Some(Finding::example()),
+    lost: false,
     altogether: false,
     conduct: Conduct::Bad(Finding::example()),
     stumbles: true,
+    works: false,
+    waits: false,
 };
-const LOST: fn() -> Opinion = || Opinion { altogether: true, ..BAD() };
+const LOST: fn() -> Opinion = || Opinion { lost: true, altogether: true, ..BAD() };
 const GOOD: fn() -> Opinion = || Opinion { conduct: Conduct::Good, ..Opinion::default() };
-const UNCLEAR: fn() -> Opinion = Opinion::default;
+const UNCLEAR: fn() -> Opinion = || Opinion { works: true, ..Opinion::default() };
 
 /// Acts upon an opinion of each backend; what there is to tell.
 fn judge(model: &mut Model, opinions: &[Opinion], second: i64) -> Vec<String> {
@@ -228,10 +231,46 @@ fn who_switches_judgement_off_has_all_back() {
     model.set_service("web", off.as_object().unwrap(), at(101)).unwrap();
     model.tick(at(102));
     assert!(!ejected(&model, "a"));
-    let judge = Judge::default();
-    let judged = model.judge("web", &judge, at(103));
+    let mut judge = Judge::default();
+    let judged = model.judge("web", &mut judge, at(103));
     assert!(judged.shifted && !judged.lasts);
     assert_eq!(["a", "b"].map(|name| share(&model, name)), [1.0; 2]);
+}
+
+#[test]
+fn who_leaves_its_clients_without_an_answer_gets_no_more() {
+    let mut model = serving(&[1, 1]);
+    judge(&mut model, &[BAD(), GOOD()], 100);
+    let waits = || Opinion { waits: true, ..Opinion::default() };
+    (101..130).for_each(|second| drop(judge(&mut model, &[waits(), GOOD()], second)));
+    assert_eq!(share(&model, "a"), 1.0 / 8.0);
+}
+
+#[test]
+fn who_was_restarted_while_it_was_ejected_returns() {
+    let mut model = serving(&[1, 1]);
+    judge(&mut model, &[LOST(), GOOD()], 100);
+    (101..104).for_each(|second| drop(model.observe("web", "a", &Err("refused".into()), at(second))));
+    (104..106).for_each(|second| drop(model.observe("web", "a", &Ok("connected".into()), at(second))));
+    model.tick(at(106));
+    assert_eq!((ejected(&model, "a"), share(&model, "a")), (false, 1.0 / 32.0));
+}
+
+#[test]
+fn who_is_ejected_has_all_of_its_share_when_next_to_nothing_of_the_others_works() {
+    let mut model = serving(&[1, 1]);
+    judge(&mut model, &[LOST(), GOOD()], 100);
+    judge(&mut model, &[UNCLEAR(), Opinion { altogether: false, ..LOST() }], 104);
+    assert_eq!((ejected(&model, "a"), share(&model, "a")), (false, 1.0));
+}
+
+#[test]
+fn the_end_of_a_complaint_is_told_with_its_own_time_and_cause() {
+    let mut model = serving(&[1]);
+    judge(&mut model, &[BAD()], 100);
+    judge(&mut model, &[UNCLEAR()], 110);
+    let change = backend(&model, "a").judged_change();
+    assert_eq!((change.at, change.cause.as_str()), (at(110), "nothing bad is left of what was seen"));
 }
 
 #[test]
@@ -269,7 +308,7 @@ fn what_was_found_survives_a_reload() {
 fn a_model_that_nothing_is_found_of_stays_the_same() {
     let mut model = serving(&[1, 1]);
     let before = model.clone();
-    assert_eq!(model.judge("web", &Judge::default(), at(100)), Judged::default());
+    assert_eq!(model.judge("web", &mut Judge::default(), at(100)), Judged::default());
     assert!(model.since(&before).is_empty());
 }
 

@@ -33,6 +33,11 @@ pub(super) enum Failure {
     Share(u8),
     /// The first server fails altogether and is well, by turns, as long as a tenth of the day each.
     Flapping,
+    /// From noon on the first server accepts and answers nothing but checks: it leaves its clients waiting, so
+    /// many percent of them.
+    Hang(u8),
+    /// It closes instead.
+    Close,
 }
 
 /// A request that is with a server.
@@ -51,6 +56,8 @@ pub(super) enum Answer {
     Later,
     /// It is not even accepted.
     Unheard,
+    /// Nothing, and no more will come.
+    Nothing,
 }
 
 /// One server.
@@ -128,6 +135,15 @@ impl Server {
                 Answer::Later
             }
             Failure::Share(percent) => answer(!self.first || now < self.day / 3 || rng.u8(..100) >= percent),
+            Failure::Hang(percent) => {
+                if !self.first || now < self.day / 2 || rng.u8(..100) >= percent {
+                    return Answer::Page;
+                }
+                self.waiting.push_back(request);
+                Answer::Later
+            }
+            Failure::Close if self.first && now >= self.day / 2 => Answer::Nothing,
+            Failure::Close => Answer::Page,
             Failure::Flapping => answer(!self.first || (now * 10 / self.day) % 2 == 0),
         }
     }
@@ -139,6 +155,15 @@ impl Server {
         let mut rest = VecDeque::new();
         let mut busy = 0;
         while let Some(request) = self.waiting.pop_front() {
+            if matches!(self.failure, Failure::Hang(_)) {
+                let gone = now - request.since >= PATIENCE;
+                if gone {
+                    done.push((request, false));
+                } else {
+                    rest.push_back(request);
+                }
+                continue;
+            }
             let works = busy < WORKERS;
             if works && self.remember(request.visitor, now) {
                 done.push((request, true));
@@ -157,6 +182,9 @@ impl Server {
     pub(super) fn check(&mut self, visitor: u64, now: Millis, rng: &mut Rng) -> bool {
         if self.failure == Failure::Slow {
             return self.waiting.len() < WORKERS && self.remember(visitor, now);
+        }
+        if matches!(self.failure, Failure::Hang(_) | Failure::Close) {
+            return true;
         }
         self.ask(Request { visitor, since: now }, rng) == Answer::Page
     }
