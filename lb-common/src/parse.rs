@@ -54,9 +54,11 @@ pub struct Flags(pub u8);
 impl Flags {
     const FIN: u8 = 0x01;
     const SYN: u8 = 0x02;
-    /// The bit of a RST.
-    pub const RST: u8 = 0x04;
+    const RST: u8 = 0x04;
     const ACK: u8 = 0x10;
+
+    /// Those of a RST.
+    pub const RESET: Self = Self(Self::RST);
 
     /// Those of a header.
     #[inline(always)]

@@ -189,33 +189,27 @@ fn established<'t, R: Road, I: Ip, P: Stages, T: Tables>(
     }
     let backend = tables.backend(flow.backend()).ok_or(DropReason::Internal)?;
     const SERVING: u16 = backend_flags::PRESENT;
-    if backend.flags & (SERVING | backend_flags::GIVEN_UP) != SERVING {
-        if !R::RARE || backend.flags & SERVING == 0 {
-            return Ok(Known::NOTHING);
-        }
-        // What is under way may come to its end.
-        if flow.state() == State::Reset || asks(packet, datagram) {
-            let ends = Event { flags: Flags::RST, ..event(packet, datagram, slot, service)? };
-            tables.advance(&ends);
-            return Ok(Known::NOTHING);
-        }
-    }
-    // Where the backend has not answered, the flow's port may have become another's without a change of its own.
-    let changes = R::RARE && (flow.state() == State::Opening || flow.after_client(datagram.flags, now) != flow);
-    if changes && !tables.advance(&event(packet, datagram, slot, service)?) {
+    let serves = backend.flags & (SERVING | backend_flags::GIVEN_UP) == SERVING;
+    if !serves && (!R::RARE || backend.flags & SERVING == 0) {
         return Ok(Known::NOTHING);
     }
-    Ok(Known::Flow(flow, backend))
+    // With a backend that is given up, what is under way may come to its end.
+    let ends = R::RARE && !serves && (flow.state() == State::Reset || asks(packet, datagram));
+    let flags = if ends { Flags::RESET } else { datagram.flags };
+    // Where the backend has not answered, the flow's port may have become another's without a change of its own.
+    let changes = R::RARE && (flow.state() == State::Opening || flow.after_client(flags, now) != flow);
+    let is_gone = changes && !tables.advance(&Event { flags: flags.0, ..event(packet, datagram, slot, service)? });
+    Ok(if ends || is_gone { Known::NOTHING } else { Known::Flow(flow, backend) })
 }
 
-/// Whether a datagram asks for something: it has a payload.
+/// Whether a datagram asks for something: it has a payload, or it begins a connection.
 #[inline(always)]
 fn asks<I: Ip, P: Packet>(packet: &P, datagram: &Datagram<I>) -> bool {
     let header = match packet.at::<Byte>(datagram.l4 + 12) {
         Some(words) if datagram.protocol == TCP => usize::from(words.0 >> 4) * 4,
         _ => size_of::<UdpHdr>(),
     };
-    usize::from(datagram.length) + L3 > datagram.l4 + header
+    datagram.flags.syn() || usize::from(datagram.length) + L3 > datagram.l4 + header
 }
 
 /// A new flow on the common path, where nothing is to be made for it but its place in the flow table.

@@ -322,6 +322,18 @@ fn a_backend_that_is_given_up_finishes_what_is_under_way_and_gets_no_request() {
 }
 
 #[test]
+fn a_client_that_starts_anew_leaves_a_backend_that_is_given_up() {
+    let mut tables = world();
+    let request = opens(&tables, 40_000);
+    send(&tables, BACKEND_IFINDEX, answer(&request, SYN | ACK));
+    from_client(&tables, TcpFrame::default());
+    let backend = u32::from(ends(&request).1 == socket("10.0.0.12:8080"));
+    tables.backends[backend as usize].flags |= backend_flags::GIVEN_UP;
+    tables.set_ring(find_v4(&tables), 0, &[1 - backend]);
+    assert_ne!(ends(&opens(&tables, 40_000)).1, ends(&request).1);
+}
+
+#[test]
 fn a_datagram_leaves_a_backend_that_is_given_up() {
     let mut tables = world();
     let slot = tables.add_service(Service { protocol: UDP, ..service("203.0.113.10:53", algorithm::ROUND_ROBIN) });
