@@ -12,7 +12,7 @@ use network_types::{
 use crate::{
     header::Byte,
     ip::{Fragment, IPV4, IPV6, Ip, L3, UDP},
-    layout::{Backend, backend_flags, forward},
+    layout::{Backend, Service, backend_flags, forward},
     packet::Packet,
     rewrite,
     verdict::{DropReason, Verdict},
@@ -25,9 +25,26 @@ pub const GUE_PORT: Be16 = Be16::new(6080);
 /// Hop limit of outer headers.
 const HOPS: u8 = 64;
 
+/// Bytes that the way to a backend adds to a packet.
+#[inline(always)]
+pub fn overhead(service: &Service, backend: &Backend) -> u16 {
+    match service.forward {
+        forward::IPIP => added(backend, false),
+        forward::GUE => added(backend, true),
+        _ => 0,
+    }
+}
+
+/// The largest packet that gets to a backend with so much overhead, where one of so many bytes does not.
+#[inline(always)]
+pub fn exceeded(backend: &Backend, overhead: u16, length: u16) -> Option<u16> {
+    let through = backend.mtu.wrapping_sub(overhead);
+    (overhead != 0 && backend.mtu != 0 && length > through).then_some(through)
+}
+
 /// Bytes that the encapsulation towards a backend adds.
 #[inline(always)]
-pub fn overhead(backend: &Backend, gue: bool) -> u16 {
+fn added(backend: &Backend, gue: bool) -> u16 {
     let ip = if backend.flags & backend_flags::IPV6 == 0 { size_of::<Ipv4Hdr>() } else { size_of::<Ipv6Hdr>() };
     (if gue { ip + size_of::<UdpHdr>() } else { ip }) as u16
 }
@@ -59,7 +76,7 @@ fn encapsulate<I: Ip, P: Packet>(
     let (inner, hops) = (ip.total_length(), ip.hop_limit());
     let payload = if gue { inner.wrapping_add(size_of::<UdpHdr>() as u16) } else { inner };
     ip.set_hop_limit(hops.wrapping_sub(1));
-    if !packet.adjust_head(-i32::from(overhead(backend, gue))) {
+    if !packet.adjust_head(-i32::from(added(backend, gue))) {
         return Err(DropReason::Internal);
     }
     let l4 = if backend.flags & backend_flags::IPV6 == 0 {

@@ -15,7 +15,7 @@ use crate::{
     nat,
     packet::Packet,
     parse::{Datagram, Flags},
-    pipeline, service,
+    service,
     tables::Tables,
     verdict::{DropReason, Verdict},
     wire::{Address, Address4, Be16},
@@ -97,8 +97,7 @@ pub fn forward<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T, walk: &W
         if backend.flags & backend_flags::PRESENT == 0 {
             return Err(DropReason::Fragment);
         }
-        let overhead = pipeline::overhead(service, backend);
-        if overhead != 0 && backend.mtu != 0 && length > backend.mtu.wrapping_sub(overhead) {
+        if encap::exceeded(backend, encap::overhead(service, backend), length).is_some() {
             return Err(DropReason::TooBig);
         }
         tables.count_in(flow.backend(), datagram.bytes()).ok_or(DropReason::Internal)?;

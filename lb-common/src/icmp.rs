@@ -156,11 +156,10 @@ fn to_backend<I: Ip, P: Packet, T: Tables>(
     if backend.flags & backend_flags::PRESENT == 0 {
         return Ok(Verdict::Pass);
     }
-    if packet.at::<I>(L3).ok_or(DropReason::Internal)?.hop_limit() <= 1 {
-        return Err(DropReason::HopLimit);
-    }
     if is_nat(service) {
         rewrite_error(packet, l4, answer, &nat::towards::<I>(service, backend, flow, answer.source))
+    } else if packet.at::<I>(L3).ok_or(DropReason::Internal)?.hop_limit() <= 1 {
+        Err(DropReason::HopLimit)
     } else {
         encap::direct::<I, P>(packet, service.forward, backend, 0)
     }

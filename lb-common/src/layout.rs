@@ -204,6 +204,14 @@ pub struct Backend {
     pub weight: u16,
 }
 
+impl Backend {
+    /// Whether it exists and is not given up.
+    #[inline(always)]
+    pub const fn serves(&self) -> bool {
+        self.flags & (backend_flags::PRESENT | backend_flags::GIVEN_UP) == backend_flags::PRESENT
+    }
+}
+
 /// Bits of [`Backend::flags`].
 pub mod backend_flags {
     /// It exists: its flows are served.

@@ -13,7 +13,7 @@ use crate::{
     header::Byte,
     http, icmp,
     ip::{Ip, L3, TCP, UDP},
-    layout::{Backend, Service, backend_flags, forward},
+    layout::{Backend, Service, backend_flags},
     nat,
     packet::Packet,
     parse::{self, Datagram, Flags, Parsed},
@@ -123,9 +123,9 @@ fn from_client<R: Road, I: Ip, P: Stages, T: Tables>(
         Known::Nothing { unanswered } if R::RARE => opened(packet, tables, datagram, slot, service, unanswered)?,
         Known::Nothing { .. } => return Ok(Verdict::Rare),
     };
-    let overhead = overhead(service, backend);
-    if overhead != 0 && backend.mtu != 0 && datagram.length > backend.mtu.wrapping_sub(overhead) {
-        return too_big::<R, I, P, T>(packet, tables, datagram, backend.mtu.wrapping_sub(overhead));
+    let overhead = encap::overhead(service, backend);
+    if let Some(through) = encap::exceeded(backend, overhead, datagram.length) {
+        return too_big::<R, I, P, T>(packet, tables, datagram, through);
     }
     tables.count_in(flow.backend(), datagram.bytes()).ok_or(DropReason::Internal)?;
     if R::RARE && datagram.flags.syn() {
@@ -188,9 +188,8 @@ fn established<'t, R: Road, I: Ip, P: Stages, T: Tables>(
         }
     }
     let backend = tables.backend(flow.backend()).ok_or(DropReason::Internal)?;
-    const SERVING: u16 = backend_flags::PRESENT;
-    let serves = backend.flags & (SERVING | backend_flags::GIVEN_UP) == SERVING;
-    if !serves && (!R::RARE || backend.flags & SERVING == 0) {
+    let serves = backend.serves();
+    if !serves && (!R::RARE || backend.flags & backend_flags::PRESENT == 0) {
         return Ok(Known::NOTHING);
     }
     // With a backend that is given up, what is under way may come to its end.
@@ -231,18 +230,8 @@ fn plainly_opened<'t, I: Ip, P: Stages, T: Tables>(
     let point = schedule::point(service, datagram.source.words(), datagram.source_port);
     let Some(flow) = tables.open_plainly(&key, slot, point) else { return Known::NOTHING };
     let Some(backend) = tables.backend(flow.backend()) else { return Known::NOTHING };
-    clamp(packet, datagram, backend, overhead(service, backend));
+    clamp(packet, datagram, backend, encap::overhead(service, backend));
     Known::Flow(flow, backend)
-}
-
-/// Bytes that the way to a backend adds to a packet.
-#[inline(always)]
-pub fn overhead(service: &Service, backend: &Backend) -> u16 {
-    match service.forward {
-        forward::IPIP => encap::overhead(backend, false),
-        forward::GUE => encap::overhead(backend, true),
-        _ => 0,
-    }
 }
 
 /// A new flow.

@@ -27,7 +27,7 @@ pub fn answer<I: Ip, P: Packet>(packet: &mut P, datagram: &Datagram<I>) -> Optio
     }
     let header = *packet.at::<TcpHdr>(l4)?;
     let ip = packet.at::<I>(L3)?;
-    let payload = ip.total_length().saturating_sub(size_of::<I>() as u16);
+    let payload = ip.total_length().wrapping_sub(size_of::<I>() as u16);
     let offset = packet.at::<crate::header::Byte>(l4 + offset_of!(TcpHdr, _bitfield_1))?.0 >> 4;
     let length = u32::from(payload.saturating_sub(u16::from(offset) * 4))
         + u32::from(datagram.flags.syn())

@@ -188,7 +188,7 @@ impl Judge {
         let records = self.services.get_mut(service)?;
         for seat in seats.iter().filter(|seat| seat.troubled) {
             if let Some(record) = records.get_mut(seat.name) {
-                record.is_ill(settings.window / USUAL, settings.window, now);
+                record.fell_ill(settings.window / USUAL, settings.window, now);
             }
         }
         let records = &*records;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use lab::{Connection, Daemon, Family, Lab, Layout, Nginx, Service, backend, eventually, test};
+use lab::{Connection, Daemon, Family, Front, Lab, Layout, Nginx, Service, backend, eventually, test};
 
 /// Kept connections.
 const KEPT: usize = 20;
@@ -31,7 +31,7 @@ fn connections_are_not_kept_to_an_ejected_server() {
 
 #[test]
 fn connections_are_not_kept_to_a_server_that_answers_directly() {
-    test(&Layout { front: lab::Front::OneLeg, ..Layout::default() }, |lab| {
+    test(&Layout { front: Front::OneLeg, ..Layout::default() }, |lab| {
         lab.share_virtual_address()?;
         check(lab, Service { forward: "l2", ..Service::web(lab, Family::V4) }, "health", "down")
     });

@@ -20,7 +20,7 @@ use crate::{
     flow::TICK_SHIFT,
     host::{self, ACK, FIN, HostTables, RST, SYN, TcpFrame, config, l4_checksum_is_right},
     ip::TCP,
-    layout::{Config, VIRTUAL_ADDRESS, algorithm},
+    layout::{Config, VIRTUAL_ADDRESS, algorithm, forward},
     wire::AddressWords,
 };
 
@@ -85,6 +85,19 @@ fn world_of(config: Config) -> HostTables {
     tables.set_ring(v4, 0, &[0, 1]);
     tables.set_ring(v6, 2, &[2, 3]);
     tables
+}
+
+/// The same, forwarded by another mode.
+fn forwarding(mode: u8) -> HostTables {
+    let mut tables = world();
+    tables.services.iter_mut().filter(|service| service.protocol == TCP).for_each(|service| service.forward = mode);
+    tables
+}
+
+/// A client's first segment over IPv6.
+fn syn_v6() -> TcpFrame<'static> {
+    let (source, destination) = (socket("[2001:db8::1]:40000"), socket("[2001:db8::10]:80"));
+    TcpFrame { source, destination, flags: SYN, ..Default::default() }
 }
 
 fn send(tables: &HostTables, ingress_ifindex: u32, frame: TcpFrame<'_>) -> (Verdict, Vec<u8>) {

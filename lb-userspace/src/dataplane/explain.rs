@@ -98,8 +98,7 @@ fn first(protocol: u8) -> TcpFrame<'static> {
 fn existing(tables: &HostTables, key: &Key, name: impl Fn(u32) -> String) -> Option<Outcome> {
     let now = Ticks::from_ns(tables.now_ns);
     let word = flow::find(tables, key).filter(|word| word.is_live(now, &tables.config))?;
-    let flags = tables.backends.get(word.backend() as usize)?.flags;
-    let serves = flags & (backend_flags::PRESENT | backend_flags::GIVEN_UP) == backend_flags::PRESENT;
+    let serves = tables.backends.get(word.backend() as usize)?.serves();
     if !serves || matches!(word.state(), State::Closed | State::Reset) {
         return None;
     }

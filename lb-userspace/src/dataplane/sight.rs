@@ -24,9 +24,9 @@ pub use lb_common::layout::HANDSHAKE_BUCKETS;
 /// but what clients send, `begun`, `repeated` and `aborted` stay 0; over UDP all but that and `begun`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sight {
-    /// Packets of clients, and their bytes with the Ethernet header.
+    /// Packets of clients.
     pub packets: u64,
-    /// See there.
+    /// Their bytes, Ethernet headers included.
     pub bytes: u64,
     /// Flows scheduled: for TCP, SYNs that it was the first to get.
     pub begun: u64,

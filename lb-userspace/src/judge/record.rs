@@ -323,7 +323,7 @@ impl Record {
     }
 
     /// Takes it that it is ill by now, and may have been for a span of time when that was found.
-    pub(super) fn is_ill(&mut self, span: Duration, window: Duration, now: Timestamp) {
+    pub(super) fn fell_ill(&mut self, span: Duration, window: Duration, now: Timestamp) {
         let from = now.checked_sub(span).unwrap_or(Timestamp::MIN);
         let lasts = self.illness.filter(|illness| is_within(illness.until, window, now));
         self.illness = Some(Illness { from: lasts.map_or(from, |illness| illness.from), until: now });

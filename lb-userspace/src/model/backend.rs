@@ -226,6 +226,16 @@ impl Backend {
         self.admin.value == Admin::Enabled && self.would_serve()
     }
 
+    /// Whether it takes new flows: a backup does not while primaries serve.
+    pub(super) fn serves(&self, primaries_serve: bool) -> bool {
+        self.is_fit() && !self.stands_by(primaries_serve)
+    }
+
+    /// Whether it is a backup that could take new flows, and need not.
+    pub(super) fn stands_by(&self, primaries_serve: bool) -> bool {
+        self.backup && primaries_serve && self.is_fit()
+    }
+
     /// Whether it would, were it enabled.
     pub(super) fn would_serve(&self) -> bool {
         self.is_well() && self.agent_agrees()

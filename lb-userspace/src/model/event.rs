@@ -186,7 +186,7 @@ impl Service {
                 judged: backend.judged(),
                 routed: backend.route.value.is_ok(),
                 weight: backend.weight.value,
-                in_rotation: backend.is_fit() && !(backend.backup && stand_by),
+                in_rotation: backend.serves(stand_by),
                 until: backend.detachment.as_ref().map(|detachment| detachment.until),
                 overdue: backend.detachment.as_ref().is_some_and(|detachment| detachment.overdue),
             };

@@ -291,7 +291,7 @@ impl Service {
         };
         let seats = self.backends.iter().map(|backend| Seat {
             name: &backend.name,
-            serves: backend.is_fit() && !(backend.backup && stand_by),
+            serves: backend.serves(stand_by),
             troubled: backend.judgement.complaint.is_some() || backend.judgement.halvings > 0,
             reduced: reduced(backend),
             cleared: backend.judgement.cleared,

@@ -7,13 +7,13 @@ impl Service {
     /// How many backends take new flows.
     pub fn in_rotation(&self) -> usize {
         let stand_by = self.primary_serves();
-        self.backends.iter().filter(|backend| backend.is_fit() && !(backend.backup && stand_by)).count()
+        self.backends.iter().filter(|backend| backend.serves(stand_by)).count()
     }
 
     /// How many are to serve: backups that stand by are not.
     pub fn total(&self) -> usize {
         let stand_by = self.primary_serves();
-        self.backends.iter().filter(|backend| !(backend.backup && stand_by && backend.is_fit())).count()
+        self.backends.iter().filter(|backend| !backend.stands_by(stand_by)).count()
     }
 
     /// In a word.

@@ -30,15 +30,14 @@ impl Service {
         let most = self.backends.iter().map(|backend| backend.weight.value).max().unwrap_or(1).max(1);
         let parts = if whole { 1 } else { PARTS.min((f64::from(MAX_WEIGHT / most) / highest) as u16).max(1) };
         let (stand_by, open, last_resort) = (self.primary_serves(), self.fails_open(), self.is_last_resort());
-        let serves = |backend: &Backend| backend.is_fit() && !(backend.backup && stand_by);
-        let others_are_well = self.backends.iter().any(|backend| serves(backend) && backend.failing().is_none());
+        let is_well = |backend: &Backend| backend.serves(stand_by) && backend.failing().is_none();
+        let others_are_well = self.backends.iter().any(is_well);
         let plan = |backend: &Backend| {
             let weight = part(backend.weight.value, parts, self.share(backend, now));
             let nevertheless = open && backend.is_reachable() || last_resort && backend.is_at_red_line();
-            let in_rotation = serves(backend) || nevertheless;
-            let stands_by = backend.is_fit() && backend.backup && stand_by;
+            let in_rotation = backend.serves(stand_by) || nevertheless;
             let given_up = backend.is_at_fault() && !in_rotation && others_are_well;
-            BackendPlan { given_up, ..backend.plan(weight, in_rotation, stands_by) }
+            BackendPlan { given_up, ..backend.plan(weight, in_rotation, backend.stands_by(stand_by)) }
         };
         self.backends.iter().map(plan).collect()
     }

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use lb_common::host::{ACK, FIN, RST, SYN};
 
 const MACS: Range<usize> = 0..12;
 
@@ -18,12 +19,6 @@ const GUE_PORT: [u8; 2] = 6080_u16.to_be_bytes();
 const ICMP_HEADER: usize = 8;
 const TCP_HEADER: usize = 20;
 const UDP_HEADER: usize = 8;
-
-/// Flags of a TCP header.
-const FIN: u8 = 0x01;
-const SYN: u8 = 0x02;
-const RST: u8 = 0x04;
-const ACK: u8 = 0x10;
 
 /// Refuses a frame `after` that was sent because `before` came in.
 ///

@@ -4,7 +4,7 @@ use core::net::Ipv4Addr;
 use std::format;
 
 use super::*;
-use crate::{flow::Key, layout::forward};
+use crate::flow::Key;
 
 const FLOWS: u32 = 8192;
 const BACKENDS: u32 = 16;

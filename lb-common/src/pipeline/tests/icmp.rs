@@ -1,7 +1,7 @@
 //! Echoes and errors.
 
 use super::*;
-use crate::{host::icmp_frame, layout::forward};
+use crate::host::icmp_frame;
 
 fn process(tables: &HostTables, mut bytes: Vec<u8>, ingress_ifindex: u32) -> (Verdict, Vec<u8>) {
     let verdict = host::process(&mut bytes, ingress_ifindex, tables);
@@ -96,9 +96,7 @@ fn an_error_about_something_else_passes() {
 
 #[test]
 fn what_is_too_big_to_be_encapsulated_is_answered_but_not_too_often() {
-    let mut tables = world();
-    let slot = find_v4(&tables) as usize;
-    tables.services[slot].forward = forward::IPIP;
+    let mut tables = forwarding(forward::IPIP);
     tables.backends[0].mtu = 1500;
     tables.backends[1].mtu = 1500;
     opens(&tables, 40_000);
@@ -127,9 +125,7 @@ fn what_is_too_big_to_be_encapsulated_is_answered_but_not_too_often() {
 #[test]
 fn the_mtu_of_a_path_is_learnt_from_errors_about_encapsulated_packets() {
     for mode in [forward::IPIP, forward::GUE] {
-        let mut tables = world();
-        let slot = find_v4(&tables) as usize;
-        tables.services[slot].forward = mode;
+        let mut tables = forwarding(mode);
         tables.backends[0].mtu = 1500;
         let sent = opens(&tables, 40_000);
         let error = icmp_frame(ip("198.51.100.1"), ip("10.0.0.1"), [3, 4], [0, 0, 0x05, 0x14], &sent[14..]);
@@ -141,9 +137,7 @@ fn the_mtu_of_a_path_is_learnt_from_errors_about_encapsulated_packets() {
 
 #[test]
 fn who_does_not_see_what_is_encapsulated_teaches_nothing() {
-    let mut tables = world();
-    let slot = find_v4(&tables) as usize;
-    tables.services[slot].forward = forward::IPIP;
+    let mut tables = forwarding(forward::IPIP);
     tables.backends[0].mtu = 1500;
     let sent = opens(&tables, 40_000);
     let mut guessed = sent.clone();
@@ -158,17 +152,10 @@ fn who_does_not_see_what_is_encapsulated_teaches_nothing() {
 
 #[test]
 fn no_less_is_learnt_than_every_link_must_take() {
-    let mut tables = world();
-    let slot = tables.find_service(words(ip("2001:db8::10")), Be16::new(80), TCP, 6).unwrap() as usize;
-    tables.services[slot].forward = forward::IPIP;
+    let mut tables = forwarding(forward::IPIP);
     tables.backends[2].mtu = 1500;
     tables.backends[2].flags |= backend_flags::IPV6;
-    let frame = TcpFrame {
-        source: socket("[2001:db8::1]:40000"),
-        destination: socket("[2001:db8::10]:80"),
-        flags: SYN,
-        ..Default::default()
-    };
+    let frame = syn_v6();
     let (_, sent) = from_client(&tables, frame);
     let error = icmp_frame(ip("2001:db8::99"), ip("fd00::1"), [2, 0], [0, 0, 0x02, 0x40], &sent[14..]);
     process(&tables, error, BACKEND_IFINDEX);
@@ -179,9 +166,7 @@ fn no_less_is_learnt_than_every_link_must_take() {
 #[test]
 fn an_error_with_direct_return_has_a_hop_to_go() {
     for mode in [forward::L2, forward::IPIP] {
-        let mut tables = world();
-        let slot = find_v4(&tables) as usize;
-        tables.services[slot].forward = mode;
+        let tables = forwarding(mode);
         opens(&tables, 40_000);
         let quote = TcpFrame {
             source: socket("203.0.113.10:80"),

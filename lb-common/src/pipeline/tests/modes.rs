@@ -1,11 +1,7 @@
 //! Forwarding modes and algorithms.
 
 use super::*;
-use crate::{
-    encap,
-    host::Frame,
-    layout::{backend_flags, forward},
-};
+use crate::host::Frame;
 
 const CLIENT: &str = "192.0.2.1:40000";
 

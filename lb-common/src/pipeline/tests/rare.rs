@@ -32,12 +32,7 @@ fn tags_stay_as_they_are() {
 #[test]
 fn extension_headers_are_skipped_and_kept() {
     let tables = world();
-    let frame = TcpFrame {
-        source: socket("[2001:db8::1]:40000"),
-        destination: socket("[2001:db8::10]:80"),
-        flags: SYN,
-        ..Default::default()
-    };
+    let frame = syn_v6();
     let mut bytes = frame.bytes();
     let hop_by_hop = [60, 0, 1, 4, 0, 0, 0, 0];
     let destination_options = [6, 0, 1, 4, 0, 0, 0, 0];
@@ -140,9 +135,7 @@ fn what_is_sent_to_many_or_by_nobody_passes() {
     let check = |change: &dyn Fn(&mut TcpFrame<'_>)| {
         for flags in [SYN, ACK] {
             for mode in [forward::NAT, forward::L2] {
-                let mut tables = world();
-                let slot = find_v4(&tables) as usize;
-                tables.services[slot].forward = mode;
+                let tables = forwarding(mode);
                 let mut frame = TcpFrame { flags, ..Default::default() };
                 change(&mut frame);
                 let (verdict, bytes) = from_client(&tables, frame);
@@ -181,9 +174,7 @@ fn fragments_of_two_clients_are_told_apart_by_the_server() {
 
 #[test]
 fn no_fragment_is_encapsulated_that_is_too_big_then() {
-    let mut tables = world();
-    let slot = find_v4(&tables) as usize;
-    tables.services[slot].forward = forward::IPIP;
+    let mut tables = forwarding(forward::IPIP);
     tables.backends[0].mtu = 64;
     assert_eq!(
         from_client(&tables, TcpFrame { payload: &[], ..fragment(0x2000, SYN) }).0,
@@ -198,12 +189,7 @@ fn no_fragment_is_encapsulated_that_is_too_big_then() {
 #[test]
 fn options_behind_a_fragment_header_are_no_other_packet() {
     let tables = world();
-    let whole = TcpFrame {
-        source: socket("[2001:db8::1]:40000"),
-        destination: socket("[2001:db8::10]:80"),
-        flags: SYN,
-        ..Default::default()
-    };
+    let whole = syn_v6();
     let fragment = |offset_and_more: u16, rest: &[u8]| {
         let mut bytes = whole.bytes()[..54].to_vec();
         bytes[20] = 44;

@@ -1,7 +1,7 @@
 //! Backends that may have only so many flows.
 
 use super::*;
-use crate::{layout::forward, room::Limits};
+use crate::room::Limits;
 
 fn at_most(most: u32) -> Limits {
     Limits { comfortable: most, most }

@@ -1,7 +1,7 @@
 //! What packets tell of a backend.
 
 use super::*;
-use crate::layout::{BackendCounters, HANDSHAKE_BUCKETS, forward};
+use crate::layout::{BackendCounters, HANDSHAKE_BUCKETS};
 
 /// Of the first backend: repeated, refused, reset, aborted.
 fn troubles(tables: &HostTables) -> [u64; 4] {

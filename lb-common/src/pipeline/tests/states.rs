@@ -1,7 +1,6 @@
 //! How far a connection has come, as far as packets tell that anybody may have sent.
 
 use super::{modes::mode, *};
-use crate::layout::forward;
 
 /// The client sends control bits, or the backend does, or a second goes by.
 #[derive(Clone, Copy, Debug)]
