@@ -97,7 +97,7 @@ pub struct Seat<'a> {
     pub troubled: bool,
     /// If it has less than its share, what is to be known of that.
     pub reduced: Option<Reduced>,
-    /// When it was found to be well again: what was before counts no more.
+    /// When it was found to be well again, or came up: what was before counts no more.
     pub cleared: Option<Timestamp>,
 }
 
@@ -265,9 +265,7 @@ impl<'a> View<'a> {
                 self.weigh(&mut opinion, kind, span, seen, peers);
             }
         }
-        if let Some((since, tally)) =
-            record.overdue(self.settings.latency, self.now).filter(|(_, tally)| self.usual.is_mute(tally))
-        {
+        if let Some((since, tally)) = self.overdue(record, seat).filter(|(_, tally)| self.usual.is_mute(tally)) {
             let (seen, peers) = self.of(Kind::Silent, Pair { own: tally, peers: peers[self.span(since)] });
             let span = self.now.duration_since(since).unsigned_abs();
             self.weigh(&mut opinion, Kind::Silent, span, Proportion { margin: 0.0, ..seen }, peers);
@@ -279,7 +277,7 @@ impl<'a> View<'a> {
             opinion.stumbles = lately.is_failure();
             opinion.works = self.well(&lately) > 0.0;
             opinion.waits = lately.begun > 0 && !opinion.works;
-            opinion.altogether |= self.is_hopeless(record, reduced.since, &peers);
+            opinion.altogether |= self.is_hopeless(record, seat, reduced.since, &peers);
         }
         opinion
     }
@@ -296,13 +294,13 @@ impl<'a> View<'a> {
     }
 
     /// Whether nothing of it has worked for as long as anything may take, while its peers were well.
-    fn is_hopeless(&self, record: &Record, since: Timestamp, peers: &Past) -> bool {
+    fn is_hopeless(&self, record: &Record, seat: &Seat<'_>, since: Timestamp, peers: &Past) -> bool {
         let tally = record.since(since);
         if self.now.duration_since(since).unsigned_abs() < self.settings.latency || self.well(&tally) > 0.0 {
             return false;
         }
         // Whoever waited when it lost its share still does.
-        let silent = record.overdue(self.settings.latency, self.now).unwrap_or((since, tally));
+        let silent = self.overdue(record, seat).unwrap_or((since, tally));
         let mut kinds = Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::Reset | Kind::Sluggish));
         kinds.any(|kind| {
             let (since, own) = if kind == Kind::Silent { silent } else { (since, tally) };
@@ -310,6 +308,12 @@ impl<'a> View<'a> {
             let is_no_chance = kind != Kind::Silent || self.usual.is_mute(&own);
             seen.bad >= LEAST && is_no_chance && peers.of >= COMPARABLE && peers.share() < self.bound(kind)
         })
+    }
+
+    /// What it has left without an answer for too long, so far as it counts.
+    fn overdue(&self, record: &Record, seat: &Seat<'_>) -> Option<(Timestamp, Tally)> {
+        let overdue = record.overdue(self.settings.latency, self.now);
+        overdue.filter(|(since, _)| seat.cleared.is_none_or(|cleared| *since >= cleared))
     }
 
     /// The span that has what happened since a moment.

@@ -231,6 +231,9 @@ fn a_handful_without_an_answer_for_a_second_is_trouble() {
     assert_eq!(course.opinion().trouble, None, "they may yet be answered");
     let mut course = course.go(2, &[Traffic::default()]);
     assert_eq!(kind(&course.opinion().trouble), Some(Kind::Silent));
+    // It was down meanwhile, and has come up.
+    course.cleared = Some(course.looks);
+    assert_eq!(course.opinion().trouble, None);
     // Where that has been so before it is nothing special.
     let slow = |course: Course| {
         course.go(3, &[silent]).go(5, &[Traffic::default()]).go(1, &[Traffic { responses: 3, ..Traffic::default() }])

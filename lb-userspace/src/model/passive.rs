@@ -193,7 +193,12 @@ impl Backend {
 
     /// Whether its checks have failed since it was ejected, and pass again.
     fn was_restarted(&self) -> bool {
-        self.health.health() == Health::Up && self.health_change.at > self.passive.change.at
+        self.came_up().is_some_and(|at| at > self.passive.change.at)
+    }
+
+    /// When its checks began to pass, if they do: another server, perhaps, than the one that did not answer before.
+    fn came_up(&self) -> Option<Timestamp> {
+        (self.health.health() == Health::Up).then_some(self.health_change.at)
     }
 
     /// Whether an eighth of its ejection is over.
@@ -294,7 +299,7 @@ impl Service {
             serves: backend.serves(stand_by),
             troubled: backend.judgement.complaint.is_some() || backend.judgement.halvings > 0,
             reduced: reduced(backend),
-            cleared: backend.judgement.cleared,
+            cleared: backend.judgement.cleared.max(backend.came_up()),
         });
         seats.collect()
     }

@@ -247,6 +247,17 @@ fn who_leaves_its_clients_without_an_answer_gets_no_more() {
 }
 
 #[test]
+fn what_was_before_a_server_came_up_counts_no_more() {
+    let mut model = serving(&[1, 1]);
+    let cleared = |model: &Model| model.services["web"].seats()[0].cleared;
+    assert_eq!(cleared(&model), Some(at(10)));
+    (20..23).for_each(|second| drop(model.observe("web", "a", &Err("refused".into()), at(second))));
+    assert_eq!(cleared(&model), None);
+    (24..26).for_each(|second| drop(model.observe("web", "a", &Ok("connected".into()), at(second))));
+    assert_eq!(cleared(&model), Some(at(25)));
+}
+
+#[test]
 fn who_was_restarted_while_it_was_ejected_returns() {
     let mut model = serving(&[1, 1]);
     judge(&mut model, &[LOST(), GOOD()], 100);
