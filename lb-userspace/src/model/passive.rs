@@ -249,10 +249,12 @@ impl Backend {
         judgement.change = Some(Change::new(now, ACTOR, why));
     }
 
-    /// Gives it more than that, for as long as it was ill. Who was just before has shown that this is too much.
+    /// Gives it more than that, for as long as it was ill. Who was just before has shown that this is too much; and who was down
+    /// was not spared, but gone.
     fn make_up(&mut self, now: Timestamp) {
+        let was_down = self.came_up().is_some_and(|at| at > self.judgement.since);
         let judgement = &mut self.judgement;
-        if judgement.relapses == 0 {
+        if judgement.relapses == 0 && !was_down {
             let ill = now.duration_since(judgement.since);
             judgement.makes_up_until = Some(now.checked_add(ill).unwrap_or(Timestamp::MAX));
         }
@@ -292,7 +294,8 @@ impl Service {
         let reduced = |backend: &'_ Backend| {
             let judgement = &backend.judgement;
             let &Judgement { tried, fell, ill, relapses, .. } = judgement;
-            (judgement.halvings > 0).then_some(Reduced { tried, since: fell, ill, relapses })
+            let up = backend.came_up().unwrap_or(Timestamp::MIN);
+            (judgement.halvings > 0).then_some(Reduced { tried: tried.max(up), since: fell.max(up), ill, relapses })
         };
         let seats = self.backends.iter().map(|backend| Seat {
             name: &backend.name,

@@ -258,6 +258,18 @@ fn what_was_before_a_server_came_up_counts_no_more() {
 }
 
 #[test]
+fn who_was_relieved_and_then_down_is_judged_from_when_it_came_up_and_makes_up_for_nothing() {
+    let mut model = serving(&[1, 1]);
+    judge(&mut model, &[BAD(), GOOD()], 20);
+    (21..24).for_each(|second| drop(model.observe("web", "a", &Err("refused".into()), at(second))));
+    (24..26).for_each(|second| drop(model.observe("web", "a", &Ok("connected".into()), at(second))));
+    let reduced = model.services["web"].seats()[0].reduced.unwrap();
+    assert_eq!((reduced.tried, reduced.since), (at(25), at(25)));
+    judge(&mut model, &[GOOD(), GOOD()], 26);
+    assert_eq!(share(&model, "a"), 1.0);
+}
+
+#[test]
 fn who_was_restarted_while_it_was_ejected_returns() {
     let mut model = serving(&[1, 1]);
     judge(&mut model, &[LOST(), GOOD()], 100);
