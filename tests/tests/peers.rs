@@ -16,7 +16,8 @@ fn routing_leads_to_both_servers() {
 #[test]
 fn every_mode_of_lb_leads_to_both_servers() {
     for contender in Contender::LB {
-        test(&LAYOUT, |lab| leads_to_both(lab, contender, 20, 10));
+        // Each CPU has turns of its own, and the first SYN waits for ARP and may leave by another CPU than the others.
+        test(&LAYOUT, |lab| leads_to_both(lab, contender, 20, 8));
     }
 }
 
