@@ -222,6 +222,11 @@ pub fn advance<T: Tables>(tables: &T, event: &Event) -> bool {
             tables.count(&counters.aborted, 1);
         }
         let next = after(flow);
+        if opens(flow, next)
+            && let Some(counters) = tables.counters(flow.backend())
+        {
+            tables.count(&counters.opened, 1);
+        }
         if closes(service, flow, next) {
             closed(tables, service, flow.backend());
         }
@@ -301,6 +306,12 @@ pub fn is_open(service: &Service, flow: FlowWord) -> bool {
         State::ClientClosed | State::TentativeClosed => is_nat(service),
         _ => true,
     }
+}
+
+/// Whether the client acknowledges what its backend answered.
+#[inline(always)]
+fn opens(before: FlowWord, after: FlowWord) -> bool {
+    before.state() == State::Answered && matches!(after.state(), State::Established | State::ClientClosed)
 }
 
 #[inline(always)]

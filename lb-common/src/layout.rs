@@ -311,8 +311,8 @@ pub struct BackendCounters {
     pub aborted: AtomicU64,
     /// Nanoseconds from SYN to SYN-ACK, summed up.
     pub handshake_ns: AtomicU64,
-    /// Zero.
-    pub unused: AtomicU64,
+    /// Flows whose SYN-ACK the client has acknowledged.
+    pub opened: AtomicU64,
     /// How often that took how long.
     pub handshakes: [AtomicU64; HANDSHAKE_BUCKETS],
 }

@@ -52,6 +52,8 @@ const WELL: f64 = 0.02;
 /// So many times likelier must it be that a backend is well than that it still is what it was found to be, or the other way
 /// round.
 const SURE: f64 = 50.0;
+/// Less than this part of what it answered before is not much.
+const KEPT: u32 = 4;
 /// More relapses than these demand no more.
 const MOST_RELAPSES: u32 = 4;
 
@@ -135,6 +137,8 @@ pub struct Opinion {
     pub works: bool,
     /// Whether it had connections, and nothing came of them.
     pub waits: bool,
+    /// Whether those stay with it who are connected, and ask for much.
+    pub is_kept: bool,
 }
 
 /// What a backend has been like for a while.
@@ -277,6 +281,7 @@ impl<'a> View<'a> {
             opinion.stumbles = lately.is_failure();
             opinion.works = self.well(&lately) > 0.0;
             opinion.waits = lately.begun > 0 && !opinion.works;
+            opinion.is_kept = self.is_kept(record, reduced.since);
             opinion.altogether |= self.is_hopeless(record, seat, reduced.since, &peers);
         }
         opinion
@@ -291,6 +296,14 @@ impl<'a> View<'a> {
     fn well(&self, tally: &Tally) -> f64 {
         let fine = tally.responses - tally.errors;
         f64::from(if self.usual.answers() { fine } else { fine.max(tally.handshakes - tally.slow) })
+    }
+
+    /// Whether it has much to answer that came over connections from before it had less, and for longer than an answer may take.
+    fn is_kept(&self, record: &Record, since: Timestamp) -> bool {
+        let ago = |moment: Timestamp| moment.checked_sub(self.settings.latency).unwrap_or(Timestamp::MIN);
+        let (lately, mut before) = (record.since(ago(self.now)), record.since(ago(since)));
+        before -= record.since(since);
+        ago(self.now) >= since && lately.responses.saturating_sub(lately.begun) > before.responses / KEPT
     }
 
     /// Whether nothing of it has worked for as long as anything may take, while its peers were well.

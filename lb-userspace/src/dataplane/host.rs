@@ -47,8 +47,8 @@ pub(super) fn tables(maps: &Maps, cpu: u32) -> HostTables {
     for (counters, index) in tables.counters.iter_mut().zip(cpu * config.backends..) {
         let BackendCounters { packets_in, bytes_in, packets_out, bytes_out, connections, responses, .. } = counters;
         let common = [packets_in, bytes_in, packets_out, bytes_out, connections].into_iter().chain(responses);
-        let BackendCounters { repeated, refused, reset, aborted, handshake_ns, unused, handshakes, .. } = counters;
-        let rare = [repeated, refused, reset, aborted, handshake_ns, unused].into_iter().chain(handshakes);
+        let BackendCounters { repeated, refused, reset, aborted, handshake_ns, opened, handshakes, .. } = counters;
+        let rare = [repeated, refused, reset, aborted, handshake_ns, opened].into_iter().chain(handshakes);
         copy(&maps.counters, index, common.chain(rare));
     }
     for (state, index) in tables.states.iter_mut().zip(cpu * services..) {

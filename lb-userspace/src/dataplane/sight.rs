@@ -30,6 +30,8 @@ pub struct Sight {
     pub bytes: u64,
     /// Flows scheduled: for TCP, SYNs that it was the first to get.
     pub begun: u64,
+    /// Connections that both sides know of: the client acknowledged the SYN-ACK.
+    pub opened: u64,
     /// SYNs that came again while it had not accepted: whether it was silent, or its refusal was kept from the client.
     pub repeated: u64,
     /// RSTs in answer to a SYN.
@@ -137,8 +139,8 @@ impl From<[u64; BACKEND_COUNTERS]> for Sight {
         let [packets, bytes, _, _, begun, informational, success, redirection, client_error, server_error, rest @ ..] =
             words;
         let responses = [informational, success, redirection, client_error, server_error];
-        let [repeated, refused, reset, aborted, handshake_ns, _, handshakes @ ..] = rest;
-        Self { packets, bytes, begun, repeated, refused, reset, aborted, handshakes, handshake_ns, responses }
+        let [repeated, refused, reset, aborted, handshake_ns, opened, handshakes @ ..] = rest;
+        Self { packets, bytes, begun, opened, repeated, refused, reset, aborted, handshakes, handshake_ns, responses }
     }
 }
 
@@ -164,13 +166,25 @@ impl Sight {
     /// Combines each sum with the other's.
     fn combine(&mut self, other: &Self, with: fn(&mut u64, u64)) {
         let single = |sight: &Self| {
-            let Self { packets, bytes, begun, repeated, refused, reset, aborted, handshake_ns, .. } = *sight;
-            [packets, bytes, begun, repeated, refused, reset, aborted, handshake_ns]
+            let Self { packets, bytes, begun, opened, repeated, refused, reset, aborted, handshake_ns, .. } = *sight;
+            [packets, bytes, begun, opened, repeated, refused, reset, aborted, handshake_ns]
         };
-        let Self { packets, bytes, begun, repeated, refused, reset, aborted, handshakes, handshake_ns, responses } =
-            self;
-        let mine =
-            [packets, bytes, begun, repeated, refused, reset, aborted, handshake_ns].into_iter().chain(handshakes);
+        let Self {
+            packets,
+            bytes,
+            begun,
+            opened,
+            repeated,
+            refused,
+            reset,
+            aborted,
+            handshakes,
+            handshake_ns,
+            responses,
+        } = self;
+        let mine = [packets, bytes, begun, opened, repeated, refused, reset, aborted, handshake_ns]
+            .into_iter()
+            .chain(handshakes);
         let others = single(other).into_iter().chain(other.handshakes).chain(other.responses);
         mine.chain(responses).zip(others).for_each(|(mine, other)| with(mine, other));
     }
@@ -205,6 +219,7 @@ mod tests {
         assert_eq!(sight.packets, place(offset_of!(Words, packets_in)));
         assert_eq!(sight.bytes, place(offset_of!(Words, bytes_in)));
         assert_eq!(sight.begun, place(offset_of!(Words, connections)));
+        assert_eq!(sight.opened, place(offset_of!(Words, opened)));
         assert_eq!(sight.repeated, place(offset_of!(Words, repeated)));
         assert_eq!(sight.refused, place(offset_of!(Words, refused)));
         assert_eq!(sight.reset, place(offset_of!(Words, reset)));

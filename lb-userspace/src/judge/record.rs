@@ -45,6 +45,8 @@ pub(super) struct Tally {
     pub(super) responses: u32,
     pub(super) errors: u32,
     pub(super) begun: u32,
+    /// Of connections: the client acknowledged what the backend answered. Of a flood of SYNs none is.
+    pub(super) opened: u32,
     pub(super) refused: u32,
     pub(super) repeated: u32,
     pub(super) reset: u32,
@@ -61,7 +63,7 @@ pub(super) struct Tally {
 /// How a backend, or several, usually answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Usual {
-    begun: f64,
+    opened: f64,
     answers: f64,
     /// Squares of what ought to have been answered and was not between two looks, summed up, twice: as often more is answered.
     squares: f64,
@@ -115,6 +117,7 @@ impl Tally {
             responses: sum(1)?,
             errors: sum(4)?,
             begun: less(after.begun, before.begun)?,
+            opened: less(after.opened, before.opened)?,
             refused: less(after.refused, before.refused)?,
             repeated: less(after.repeated, before.repeated)?,
             reset: less(after.reset, before.reset)?,
@@ -155,12 +158,13 @@ impl Tally {
 
 impl Tally {
     fn each(&mut self, other: Self, change: impl Fn(u32, u32) -> u32) {
-        let Self { responses, errors, begun, refused, repeated, reset, handshakes, slow, sluggish, answers, sent } =
-            other;
+        let Self { responses, errors, begun, opened, refused, .. } = other;
+        let Self { repeated, reset, handshakes, slow, sluggish, answers, sent, .. } = other;
         for (own, other) in [
             (&mut self.responses, responses),
             (&mut self.errors, errors),
             (&mut self.begun, begun),
+            (&mut self.opened, opened),
             (&mut self.refused, refused),
             (&mut self.repeated, repeated),
             (&mut self.reset, reset),
@@ -198,22 +202,22 @@ impl Sum for Tally {
 
 impl Usual {
     fn learn(&mut self, tally: &Tally) {
-        let (begun, answers) = (f64::from(tally.begun), f64::from(tally.answers));
-        self.begun += begun;
+        let (opened, answers) = (f64::from(tally.opened), f64::from(tally.answers));
+        self.opened += opened;
         self.answers += answers;
-        // What was begun in one look may be asked for in the next.
-        self.sent += f64::from(tally.sent).min(REQUEST * (2.0 + begun.max(answers)));
+        // What was opened in one look may be asked for in the next.
+        self.sent += f64::from(tally.sent).min(REQUEST * (2.0 + opened.max(answers)));
         self.squares += 2.0 * (self.expected(tally) - answers).max(0.0).powi(2);
         self.responses += f64::from(tally.responses);
         self.errors += f64::from(tally.errors);
-        if self.begun > MEMORY || self.responses > MEMORY {
+        if self.opened > MEMORY || self.responses > MEMORY {
             self.each(|sum| *sum /= 2.0);
         }
     }
 
     fn each(&mut self, change: impl Fn(&mut f64)) {
-        let Self { begun, answers, squares, sent, responses, errors } = self;
-        [begun, answers, squares, sent, responses, errors].into_iter().for_each(change);
+        let Self { opened, answers, squares, sent, responses, errors } = self;
+        [opened, answers, squares, sent, responses, errors].into_iter().for_each(change);
     }
 
     /// How many responses are 5xx.
@@ -223,12 +227,12 @@ impl Usual {
 
     /// The part of connections that get an answer; there may be more than one on each.
     fn ratio(&self) -> f64 {
-        (self.answers / self.begun.max(1.0)).min(1.0)
+        (self.answers / self.opened.max(1.0)).min(1.0)
     }
 
     /// Whether connections usually get an answer, at least a part of them.
     pub(super) fn answers(&self) -> bool {
-        self.begun + self.answers >= ACQUAINTED && self.ratio() >= ANSWERED
+        self.opened + self.answers >= ACQUAINTED && self.ratio() >= ANSWERED
     }
 
     /// What clients usually send for an answer, if that tells those who ask from those who only connect.
@@ -240,7 +244,7 @@ impl Usual {
     /// How many connections ought to have got an answer: no more than usual, and no more than clients have sent requests for.
     fn expected(&self, tally: &Tally) -> f64 {
         let asked = self.request().map_or(f64::INFINITY, |request| f64::from(tally.sent) / request);
-        (self.ratio() * f64::from(tally.begun)).min(asked)
+        (self.ratio() * f64::from(tally.opened)).min(asked)
     }
 
     /// How many answers are missing of those that ought to have come.
@@ -249,22 +253,22 @@ impl Usual {
             return Proportion::default();
         }
         let least = LEAST_VARIANCE.max(self.ratio() * (1.0 - self.ratio()));
-        let variance = (self.squares / self.begun.max(1.0)).max(least);
+        let variance = (self.squares / self.opened.max(1.0)).max(least);
         let expected = self.expected(tally);
-        let margin = LEAST_SILENT + DEVIATIONS * (variance * f64::from(tally.begun)).sqrt();
+        let margin = LEAST_SILENT + DEVIATIONS * (variance * f64::from(tally.opened)).sqrt();
         Proportion { bad: (expected - f64::from(tally.answers)).max(0.0), of: expected, margin }
     }
 
     /// Whether that nothing was answered is more than chance.
     pub(super) fn is_mute(&self, tally: &Tally) -> bool {
-        let chance = (1.0 - self.ratio()).powf(tally.begun.into());
+        let chance = (1.0 - self.ratio()).powf(tally.opened.into());
         self.answers() && tally.answers == 0 && (chance <= CHANCE || self.request().is_some())
     }
 }
 
 impl AddAssign for Usual {
     fn add_assign(&mut self, other: Self) {
-        self.begun += other.begun;
+        self.opened += other.opened;
         self.answers += other.answers;
         self.squares += other.squares;
         self.sent += other.sent;
@@ -307,10 +311,10 @@ impl Record {
 
     fn wait(&mut self, tally: &Tally, now: Timestamp) {
         if tally.answers > 0 {
-            let waited = self.unanswered.take().filter(|(at, sum)| sum.begun >= HANDFUL && self.teaches(*at));
+            let waited = self.unanswered.take().filter(|(at, sum)| sum.opened >= HANDFUL && self.teaches(*at));
             let waited = waited.map_or(Duration::ZERO, |(at, _)| now.duration_since(at).unsigned_abs());
             self.patience = self.patience.max(waited);
-        } else if tally.begun > 0 || self.unanswered.is_some() {
+        } else if tally.opened > 0 || self.unanswered.is_some() {
             self.unanswered.get_or_insert_with(|| (now, Tally::default())).1 += *tally;
         }
     }
@@ -319,7 +323,7 @@ impl Record {
     /// is allowed.
     pub(super) fn overdue(&self, latency: Duration, now: Timestamp) -> Option<(Timestamp, Tally)> {
         let least = latency.max(2 * self.patience);
-        self.unanswered.filter(|(at, sum)| sum.begun >= HANDFUL && !is_within(*at, least, now))
+        self.unanswered.filter(|(at, sum)| sum.opened >= HANDFUL && !is_within(*at, least, now))
     }
 
     /// Takes it that it is ill by now, and may have been for a span of time when that was found.
@@ -369,9 +373,9 @@ impl Record {
 
     /// Whether anything was bad in a span of time until now, or may have been.
     pub(super) fn is_suspicious(&self, span: Duration, now: Timestamp) -> bool {
-        let silent = |tally: &Tally| i64::from(tally.begun) - i64::from(tally.answers);
+        let silent = |tally: &Tally| i64::from(tally.opened) - i64::from(tally.answers);
         self.alarmed.is_some_and(|at| is_within(at, span, now))
-            || self.unanswered.is_some_and(|(at, sum)| sum.begun >= HANDFUL && is_within(at, span, now))
+            || self.unanswered.is_some_and(|(at, sum)| sum.opened >= HANDFUL && is_within(at, span, now))
             || self.looks.iter().rev().take(4).map(|(_, tally)| silent(tally)).sum::<i64>() > 2
     }
 }

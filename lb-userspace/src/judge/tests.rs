@@ -12,6 +12,8 @@ struct Traffic {
     refused: u64,
     repeated: u64,
     reset: u64,
+    /// SYNs of those who have other addresses than they say.
+    spoofed: u64,
     /// Handshakes of about 1 ms, 300 ms and 2 s.
     handshakes: [u64; 3],
 }
@@ -59,7 +61,8 @@ impl Course {
         for _ in 0..looks {
             self.looks += 1;
             for (index, (sum, traffic)) in self.sums.iter_mut().zip(traffic).enumerate() {
-                sum.begun += traffic.begun;
+                sum.begun += traffic.begun + traffic.spoofed;
+                sum.opened += traffic.begun.saturating_sub(traffic.refused + traffic.repeated);
                 sum.responses[1] += traffic.responses - traffic.errors;
                 sum.responses[4] += traffic.errors;
                 sum.refused += traffic.refused;
@@ -198,6 +201,31 @@ fn connections_without_a_response_count_where_responses_are_usual() {
     let busy = Traffic { responses: 200, ..well(20) };
     assert_eq!(opinion(busy, Traffic { responses: 100, ..busy }, busy), Opinion::default());
     assert_eq!(kind(&opinion(busy, silent, busy).failing), Some(Kind::Silent));
+}
+
+#[test]
+fn a_flood_of_syns_says_nothing_of_who_answers_its_clients_late() {
+    // Clients who stay connected, and are answered late while a flood keeps everybody busy.
+    let flooded = |responses| Traffic { spoofed: 20_000, responses, ..Traffic::default() };
+    let mut course = Course::of(2).go(60, &[well(20), well(20)]).go(4, &[flooded(0), flooded(20)]);
+    assert_eq!(course.opinion(), Opinion::default());
+    let silent = Traffic { spoofed: 20_000, responses: 0, ..well(20) };
+    let mut course = Course::of(2).go(60, &[well(20), well(20)]).go(4, &[silent, well(20)]);
+    assert_eq!(kind(&course.opinion().failing), Some(Kind::Silent), "nor does it hide anything");
+}
+
+#[test]
+fn who_has_less_and_much_to_answer_all_the_same_has_clients_who_stay() {
+    let is_kept = |looks: u32, after: Traffic| {
+        let course = Course::of(2).go(60, &[failing(20, 10), well(20)]);
+        let since = course.looks;
+        course.go(looks, &[after, well(20)]).opinions_since(Some(since))[0].is_kept
+    };
+    let staying = Traffic { begun: 1, responses: 15, errors: 8, ..Traffic::default() };
+    assert!(is_kept(5, staying));
+    assert!(!is_kept(3, staying), "an answer may take a second");
+    assert!(!is_kept(5, failing(20, 10)), "they are new");
+    assert!(!is_kept(5, Traffic { responses: 5, errors: 3, ..staying }), "few have stayed");
 }
 
 #[test]

@@ -38,6 +38,7 @@ pub(crate) fn scrape() -> Scrape {
             packets: 0,
             bytes: 0,
             begun,
+            opened: begun,
             repeated: 3,
             refused: 4,
             reset: 5,

@@ -6,7 +6,8 @@
 //! and then it rests again.
 //! Once its answers say that it is well it has all of its share at once, and half more for as long as it was ill,
 //! since what it was spared the others have to carry still. Who fails altogether, or is ill for as long as is looked back, is
-//! ejected, each time for twice as long; it returns with next to nothing. The last in rotation is never ejected, and
+//! ejected, each time for twice as long; it returns with next to nothing. Less of its share is no relief for one whose clients stay
+//! connected: it is ejected for as long as it has been ill, which is enough to lose them. The last in rotation is never ejected, and
 //! never more than `max_ejected` of all: whoever is needed comes back at once.
 
 use std::{sync::Arc, time::Duration};
@@ -261,11 +262,15 @@ impl Backend {
     }
 
     fn eject(&mut self, eject_for: Duration, now: Timestamp) {
+        let severity = self.judgement.severity(eject_for, now);
+        self.judgement.severity = severity + 1;
+        self.leave(Judgement::doubled(eject_for, severity), now);
+    }
+
+    /// Has it lose its clients, and is no worse for it.
+    fn leave(&mut self, period: SignedDuration, now: Timestamp) {
         let judgement = &mut self.judgement;
         judgement.makes_up_until = None;
-        judgement.severity = judgement.severity(eject_for, now);
-        let period = Judgement::doubled(eject_for, judgement.severity);
-        judgement.severity += 1;
         judgement.ejections += 1;
         judgement.until = Some(now.checked_add(period).unwrap_or(Timestamp::MAX));
         let cause = format!("ejected for {}: {}", humantime::format_duration(period.unsigned_abs()), judgement.why);
@@ -367,6 +372,8 @@ impl Service {
         }
         let lasts = |since: Timestamp| now.duration_since(since).unsigned_abs() >= window;
         let given_up = may_eject && lasts(judgement.since) && !judgement.slight;
+        let is_kept = may_eject && opinion.is_kept && !judgement.slight;
+        let ill = now.duration_since(judgement.since);
         let lost = may_eject && (opinion.altogether || judgement.probation);
         match &opinion.conduct {
             Conduct::Good => {
@@ -374,6 +381,7 @@ impl Service {
                 backend.make_up(now);
             }
             Conduct::Bad(_) if lost || given_up => backend.eject(eject_for, now),
+            Conduct::Bad(_) if is_kept => backend.leave(ill, now),
             Conduct::Unclear if (opinion.stumbles || opinion.waits) && opinion.altogether && may_eject => {
                 backend.eject(eject_for, now);
             }

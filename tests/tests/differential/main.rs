@@ -191,17 +191,20 @@ fn same_tables(host: &HostTables, kernel: &HostTables) -> Result<()> {
     for (index, (host, kernel)) in host.counters.iter().zip(&kernel.counters).enumerate() {
         let words = |counters: &lb_common::layout::BackendCounters| {
             let lb_common::layout::BackendCounters { packets_in, bytes_in, packets_out, bytes_out, .. } = counters;
-            let lb_common::layout::BackendCounters { connections, repeated, refused, reset, aborted, .. } = counters;
-            let words = [packets_in, bytes_in, packets_out, bytes_out, connections, repeated, refused, reset, aborted];
+            let lb_common::layout::BackendCounters { connections, opened, repeated, refused, reset, aborted, .. } =
+                counters;
+            let rare = [connections, opened, repeated, refused, reset, aborted];
+            let words = [packets_in, bytes_in, packets_out, bytes_out].into_iter().chain(rare);
             // How long a handshake took depends on the clock.
             let answered = counters.handshakes.iter().map(|word| word.load(Relaxed)).sum();
             let responses = counters.responses.iter().map(|word| word.load(Relaxed));
-            words.map(|word| word.load(Relaxed)).into_iter().chain(responses).chain([answered]).collect::<Vec<u64>>()
+            words.map(|word| word.load(Relaxed)).chain(responses).chain([answered]).collect::<Vec<u64>>()
         };
         ensure!(words(host) == words(kernel), "backend {index}: {host:?} on the host, {kernel:?} in the kernel");
     }
     let seen = |what: fn(&lb_common::layout::BackendCounters) -> u64| host.counters.iter().map(what).sum::<u64>();
     for (what, count) in [
+        ("SYN-ACKs were acknowledged", seen(|counters| counters.opened.load(Relaxed))),
         ("SYNs came again", seen(|counters| counters.repeated.load(Relaxed))),
         ("SYNs were refused", seen(|counters| counters.refused.load(Relaxed))),
         ("flows were reset", seen(|counters| counters.reset.load(Relaxed))),

@@ -53,6 +53,28 @@ fn a_handshake_takes_from_the_first_syn_to_the_first_answer() {
 }
 
 #[test]
+fn a_connection_is_open_when_its_client_has_acknowledged_the_answer() {
+    let mut tables = alone();
+    let opened = |tables: &HostTables| tables.counters[0].opened.load(Relaxed);
+    let request = opens(&tables, 40_000);
+    from_client(&tables, TcpFrame::default());
+    from_backend(&tables, answer(&request, SYN | ACK));
+    assert_eq!(opened(&tables), 0);
+    for _ in 0..2 {
+        from_client(&tables, TcpFrame::default());
+    }
+    tables.now_ns += SECOND;
+    from_client(&tables, TcpFrame { flags: FIN | ACK, ..Default::default() });
+    assert_eq!(opened(&tables), 1);
+
+    let tables = alone();
+    let request = opens(&tables, 40_000);
+    from_backend(&tables, answer(&request, SYN | ACK));
+    from_client(&tables, TcpFrame { flags: RST, ..Default::default() });
+    assert_eq!(opened(&tables), 0, "it gave up");
+}
+
+#[test]
 fn a_syn_that_goes_elsewhere_was_left_unanswered_by_the_first() {
     let mut tables = world();
     let first = opens(&tables, 40_000);

@@ -3,7 +3,10 @@
 
 mod site;
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 use fastrand::Rng;
 use jiff::Timestamp;
@@ -42,6 +45,9 @@ struct Replay {
     peak: f64,
     /// The time that the second server's detachment is given, if it is detached.
     detached_for: Option<Millis>,
+    /// Pages that a visitor views, and whether over one connection, as long as it lasts.
+    views: u32,
+    keeps: bool,
     /// Whether who gets an error asks again at once.
     retries: bool,
     /// In 1,000 answers of any server so many are 500, without a reason.
@@ -60,6 +66,8 @@ impl Default for Replay {
             day: 40_000,
             peak: 0.75,
             detached_for: Some(60_000),
+            views: VIEWS,
+            keeps: false,
             retries: false,
             noise: 0,
             mute: 0,
@@ -97,6 +105,9 @@ struct Stage {
     /// Whether the next look is about them all the same.
     concerned: bool,
     weights: Vec<i64>,
+    given_up: Vec<bool>,
+    /// Who each visitor is connected with who has been answered.
+    connections: HashMap<u64, usize>,
     /// How far each processor's turns are.
     turns: [Vec<i64>; PROCESSORS],
     /// When each is checked next.
@@ -105,10 +116,10 @@ struct Stage {
 }
 
 /// Who asks when, in order.
-fn requests(visits: Day) -> Vec<(Millis, u64)> {
-    let views =
-        |(visitor, at): (u64, Duration)| (0..VIEWS).map(move |view| (millis(at + visits.think() * view), visitor));
-    let mut requests: Vec<_> = (1..).zip(visits.arrivals(VIEWS)).flat_map(views).collect();
+fn requests(visits: Day, views: u32) -> Vec<(Millis, u64)> {
+    let viewed =
+        |(visitor, at): (u64, Duration)| (0..views).map(move |view| (millis(at + visits.think() * view), visitor));
+    let mut requests: Vec<_> = (1..).zip(visits.arrivals(views)).flat_map(viewed).collect();
     requests.sort_unstable();
     requests
 }
@@ -154,6 +165,8 @@ impl Stage {
             news: vec![true; servers],
             concerned: false,
             weights: Vec::new(),
+            given_up: Vec::new(),
+            connections: HashMap::new(),
             turns: std::array::from_fn(|_| vec![0; servers]),
             checks,
             course: Course::default(),
@@ -164,7 +177,7 @@ impl Stage {
 
     fn play(mut self) -> Course {
         let Replay { day, detached_for, .. } = self.replay;
-        let mut requests = requests(self.replay.visits());
+        let mut requests = requests(self.replay.visits(), self.replay.views);
         requests.reverse();
         let mut again = VecDeque::new();
         let mut looks = self.rng.i64(0..LOOK);
@@ -205,8 +218,7 @@ impl Stage {
     /// A visitor asks: whether that is well, as far as is known by then.
     fn ask(&mut self, visitor: u64, now: Millis) -> bool {
         self.course.sent += 1;
-        let processor = self.rng.usize(..PROCESSORS);
-        let Some(index) = self.next(processor) else {
+        let Some((index, begun)) = self.connection(visitor) else {
             self.fail(now);
             return false;
         };
@@ -214,16 +226,22 @@ impl Stage {
         let noise = self.rng.u32(..1000) < self.replay.noise;
         let answer = self.servers[index].ask(Request { visitor, since: now }, &mut self.rng);
         let sight = &mut self.sights[index];
-        sight.begun += 1;
+        sight.begun += u64::from(begun);
         sight.bytes += 300;
         match answer {
             Answer::Unheard => sight.repeated += 1,
-            _ => sight.handshakes[4] += 1,
+            _ => {
+                sight.opened += u64::from(begun);
+                sight.handshakes[4] += u64::from(begun);
+            }
         }
         match answer {
             Answer::Page if !noise => sight.responses[1] += 1,
             Answer::Page | Answer::Error => sight.responses[4] += 1,
             Answer::Later | Answer::Unheard | Answer::Nothing => {}
+        }
+        if self.replay.keeps && matches!(answer, Answer::Page | Answer::Error) {
+            self.connections.insert(visitor, index);
         }
         let failed = noise || matches!(answer, Answer::Error | Answer::Unheard | Answer::Nothing);
         if failed {
@@ -232,12 +250,24 @@ impl Stage {
         !failed
     }
 
+    /// Who answers a visitor, and whether over a new connection.
+    fn connection(&mut self, visitor: u64) -> Option<(usize, bool)> {
+        let kept = self.connections.remove(&visitor).filter(|index| !self.given_up[*index]);
+        if let Some(index) = kept {
+            return Some((index, false));
+        }
+        let processor = self.rng.usize(..PROCESSORS);
+        let index = self.next(processor)?;
+        Some((index, true))
+    }
+
     /// Somebody connects and sends nothing.
     fn connect(&mut self) {
         let processor = self.rng.usize(..PROCESSORS);
         if let Some(index) = self.next(processor) {
             self.news[index] = true;
             self.sights[index].begun += 1;
+            self.sights[index].opened += 1;
             self.sights[index].bytes += 8;
             self.sights[index].handshakes[4] += 1;
         }
@@ -267,6 +297,9 @@ impl Stage {
                 self.news[index] = true;
                 let late = now - request.since >= PATIENCE;
                 if !late {
+                    if self.replay.keeps {
+                        self.connections.insert(request.visitor, index);
+                    }
                     self.sights[index].responses[if fine { 1 } else { 4 }] += 1;
                 }
                 if late || !fine {
@@ -339,6 +372,7 @@ impl Stage {
         let plan = self.model.plan(moment(now));
         let next = &plan.services[0];
         let weight = |backend: &BackendPlan| if backend.in_rotation { i64::from(backend.weight) } else { 0 };
+        self.given_up = next.backends.iter().map(|backend| backend.given_up).collect();
         let weights: Vec<i64> = next.backends.iter().map(weight).collect();
         if weights != self.weights {
             self.turns = std::array::from_fn(|_| vec![0; weights.len()]);
@@ -459,5 +493,20 @@ fn a_server_that_fails_a_few_of_its_clients_is_relieved() {
     for seed in 0..6 {
         // One in forty of all, without a judgement.
         check(Replay { failure: Failure::Share(5), seed, detached_for: Some(20_000), ..Replay::default() }, 0.015);
+    }
+}
+
+#[test]
+fn connections_that_are_kept_do_not_keep_users_with_a_server_that_fails_them() {
+    for seed in 0..6 {
+        for (share, most) in [(30, 0.02), (50, 0.015), (100, 0.01)] {
+            for (detached_for, servers) in [(None, 2), (Some(20_000), 2), (None, 3)] {
+                let failure = Failure::Share(share);
+                check(
+                    Replay { failure, keeps: true, views: 25, servers, detached_for, seed, ..Replay::default() },
+                    most,
+                );
+            }
+        }
     }
 }

@@ -21,6 +21,7 @@ const BAD: fn() -> Opinion = || Opinion {
     stumbles: true,
     works: false,
     waits: false,
+    is_kept: false,
 };
 const LOST: fn() -> Opinion = || Opinion { lost: true, altogether: true, ..BAD() };
 const GOOD: fn() -> Opinion = || Opinion { conduct: Conduct::Good, ..Opinion::default() };
@@ -60,6 +61,25 @@ fn who_fails_gets_less_and_less_and_then_nothing() {
     assert_eq!((in_rotation, since), (false, 110));
     assert!(cause.starts_with("ejected for 30s: 50 % of 20 responses"), "{cause}");
     assert!(matches!(backend(&model, "a").trouble(model.services["web"].thresholds()), Some(Trouble::Out(_))));
+}
+
+#[test]
+fn whose_clients_stay_connected_loses_them() {
+    let mut model = serving(&[1, 1]);
+    let kept = || Opinion { is_kept: true, ..BAD() };
+    judge(&mut model, &[kept(), GOOD()], 100);
+    assert!(!ejected(&model, "a"), "they may leave by themselves");
+    judge(&mut model, &[BAD(), GOOD()], 101);
+    judge(&mut model, &[Opinion { is_kept: true, ..UNCLEAR() }, GOOD()], 102);
+    assert!(!ejected(&model, "a"));
+    judge(&mut model, &[kept(), GOOD()], 103);
+    let until = backend(&model, "a").judgement.until;
+    assert_eq!((ejected(&model, "a"), until), (true, Some(at(106))));
+    model.tick(at(106));
+    assert_eq!((ejected(&model, "a"), share(&model, "a")), (false, 1.0 / 32.0));
+    // Who has not changed is out for as long as anybody.
+    judge(&mut model, &[BAD(), GOOD()], 107);
+    assert_eq!(backend(&model, "a").judgement.until, Some(at(137)));
 }
 
 #[test]
