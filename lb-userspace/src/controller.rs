@@ -272,6 +272,10 @@ impl Controller {
         self.tallies.check(&report.key, report.result.is_ok(), report.took);
         let (service, backend) = &*report.key;
         let mut events = self.model.observe(service, backend, &report.result, now);
+        if !events.is_empty() && self.model.belie(service, &self.judge, now) {
+            // Until it is different.
+            self.concerned.insert(service.clone());
+        }
         if let (Ok(_), Some(said)) = (&report.result, &report.agent) {
             // Whether the server is down is what its check says.
             let said = Agent { down: None, ..said.clone() };

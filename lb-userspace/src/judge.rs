@@ -181,6 +181,15 @@ impl Judge {
         });
     }
 
+    /// Whether the clients of a backend have lately had what they asked for, all but a few.
+    pub fn is_well(&self, service: &str, backend: &str, settings: &Passive, now: Timestamp) -> bool {
+        let record = self.services.get(service).and_then(|backends| backends.get(backend));
+        record.is_some_and(|record| {
+            let lately = record.since(now.checked_sub(settings.latency).unwrap_or(Timestamp::MIN));
+            lately.responses > 0 && f64::from(lately.errors) <= WELL * f64::from(lately.responses)
+        })
+    }
+
     /// What the traffic says of each backend of a service, in their order; nothing of any where nothing is bad.
     pub fn opinions(
         &mut self,

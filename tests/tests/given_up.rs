@@ -3,14 +3,20 @@
 use std::{
     fs::File,
     io::{Read as _, Write as _},
-    time::Duration,
+    net::TcpListener,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use lab::{Connection, Daemon, Family, Front, Lab, Layout, Nginx, Service, backend, eventually, test};
+use lab::{
+    Connection, Daemon, Family, Front, Lab, Layout, Nginx, Node, Service, backend, configuration, eventually, test,
+};
 
 /// Kept connections.
 const KEPT: usize = 20;
+
+/// Where servers are checked that are not checked where they serve.
+const CHECKED: u16 = 8080;
 
 /// More than the buffers of both ends hold.
 const DOWNLOAD: u64 = 32 << 20;
@@ -34,6 +40,39 @@ fn connections_are_not_kept_to_a_server_that_answers_directly() {
     test(&Layout { front: Front::OneLeg, ..Layout::default() }, |lab| {
         lab.share_virtual_address()?;
         check(lab, Service { forward: "l2", ..Service::web(lab, Family::V4) }, "health", "down")
+    });
+}
+
+#[test]
+fn connections_are_kept_where_it_is_the_check_that_is_wrong() {
+    test(&Layout::default(), |lab| {
+        let servers = Nginx::start_all(lab)?;
+        let listen = |web: &Node| web.enter(|| TcpListener::bind(("0.0.0.0", CHECKED)));
+        let mut doors = lab.webs().iter().map(listen).collect::<Result<Vec<_>, _>>()?;
+        let mut service = Service::web(lab, Family::V4);
+        let vip = service.listen;
+        service.health.kind = "tcp";
+        let configuration = configuration(lab, &[service]).replace("rise =", &format!("port = {CHECKED}\nrise ="));
+        let daemon = Daemon::start_with(lab, &configuration)?;
+        let mut kept = (0..KEPT).map(|_| lab.client().visit(vip)).collect::<Result<Vec<(Connection, String)>>>()?;
+        let mut ask = || kept.iter_mut().try_for_each(|(connection, _)| connection.get().map(drop));
+
+        ask()?;
+        drop(doors.swap_remove(0));
+        eventually("web-01 is down", Duration::from_secs(10), || {
+            ask()?;
+            Ok((backend(&daemon.status()?, "web-01")?["health"] == "down").then_some(()))
+        })?;
+        let down = Instant::now();
+        while down.elapsed() < Duration::from_secs(2) {
+            ask()?;
+        }
+        servers[0].fail(true)?;
+        eventually("those who are with web-01 go elsewhere", Duration::from_secs(5), || {
+            Ok(ask().err().filter(|error| format!("{error:#}").contains("reset by peer")))
+        })?;
+        ensure!(lab.client().visit(vip)?.1 == "web-02");
+        Ok(())
     });
 }
 

@@ -123,6 +123,8 @@ pub struct Backend {
     pub health: Machine,
     /// How that came to be.
     pub health_change: Change,
+    /// Whether they fail while its clients have what they ask for.
+    pub(super) is_belied: bool,
     /// Where its check connects, when not where those of the others do.
     pub health_port: Option<u16>,
     /// Whether it serves only while no other does.
@@ -192,6 +194,7 @@ impl Backend {
             ended: None,
             health: Machine::new(health),
             health_change,
+            is_belied: false,
             health_port: entry.health_port,
             backup: entry.backup,
             max_connections: entry.max_connections,

@@ -398,6 +398,11 @@ impl Service {
         }
     }
 
+    /// Whether the checks of any fail though its clients have what they ask for.
+    fn is_belied(&self) -> bool {
+        self.backends.iter().any(|backend| backend.is_belied)
+    }
+
     /// How many backends may be ejected at the same time.
     fn most_ejected(&self) -> usize {
         self.backends.len() * usize::from(self.spec.passive.max_ejected) / 100
@@ -468,6 +473,32 @@ impl Service {
 impl Model {
     /// Acts upon what the traffic of a service says.
     pub fn judge(&mut self, name: &str, judge: &mut Judge, now: Timestamp) -> Judged {
+        let belied = self.belie(name, judge, now);
+        let judged = self.weigh(name, judge, now);
+        let lasts = judged.lasts || self.services.get(name).is_some_and(|service| service.is_belied());
+        Judged { shifted: judged.shifted || belied, lasts, ..judged }
+    }
+
+    /// Notes whose checks fail though its clients have what they ask for: it does not lose those. Whether that has changed.
+    pub fn belie(&mut self, name: &str, judge: &Judge, now: Timestamp) -> bool {
+        let Some(service) = self.services.get_mut(name) else { return false };
+        let settings = &service.spec.passive;
+        let is_belied = |backend: &Backend| {
+            backend.health.health() == Health::Down
+                && backend.passive.value == Passive::Ok
+                && settings.enabled
+                && judge.is_well(name, &backend.name, settings, now)
+        };
+        let belied: Vec<bool> = service.backends.iter().map(is_belied).collect();
+        let changed = service.backends.iter().zip(&belied).any(|(backend, belied)| backend.is_belied != *belied);
+        if changed {
+            let backends = Arc::make_mut(service).backends.iter_mut();
+            backends.zip(belied).for_each(|(backend, belied)| backend.is_belied = belied);
+        }
+        changed
+    }
+
+    fn weigh(&mut self, name: &str, judge: &mut Judge, now: Timestamp) -> Judged {
         let Some(service) = self.services.get_mut(name) else { return Judged::default() };
         let is_clean = |service: &Service| service.backends.iter().all(|backend| backend.judgement.is_clean());
         let clean = is_clean(service);

@@ -36,7 +36,7 @@ impl Service {
             let weight = part(backend.weight.value, parts, self.share(backend, now));
             let nevertheless = open && backend.is_reachable() || last_resort && backend.is_at_red_line();
             let in_rotation = backend.serves(stand_by) || nevertheless;
-            let given_up = backend.is_at_fault() && !in_rotation && others_are_well;
+            let given_up = backend.is_at_fault() && !backend.is_belied && !in_rotation && others_are_well;
             BackendPlan { given_up, ..backend.plan(weight, in_rotation, backend.stands_by(stand_by)) }
         };
         self.backends.iter().map(plan).collect()

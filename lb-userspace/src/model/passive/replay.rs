@@ -317,6 +317,7 @@ impl Stage {
             let passed = self.servers[index].check(u64::MAX - now.unsigned_abs(), now, &mut self.rng);
             let result = if passed { Ok("HTTP 200".to_owned()) } else { Err("HTTP 500".to_owned()) };
             let events = self.model.observe("web", &name(index), &result, moment(now));
+            self.concerned |= self.model.belie("web", &self.judge, moment(now));
             self.tell(now, &events);
             let service = &self.model.services["web"];
             let interval = service.spec.health.pace(service.backends[index].health.is_settled());

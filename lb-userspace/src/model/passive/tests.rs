@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    config,
+    dataplane::{BackendSight, Sight},
     judge::Finding,
     model::{
         AdminChange, Trouble,
@@ -287,6 +289,37 @@ fn who_was_relieved_and_then_down_is_judged_from_when_it_came_up_and_makes_up_fo
     assert_eq!((reduced.tried, reduced.since), (at(25), at(25)));
     judge(&mut model, &[GOOD(), GOOD()], 26);
     assert_eq!(share(&model, "a"), 1.0);
+}
+
+#[test]
+fn whose_checks_fail_while_its_clients_have_what_they_ask_for_keeps_them() {
+    let mut model = serving(&[1, 1]);
+    let mut judge = Judge::default();
+    let mut sight = Sight::default();
+    let mut see = |judge: &mut Judge, responses, errors, second| {
+        sight.responses[1] += responses;
+        sight.responses[4] += errors;
+        let address = "10.0.0.1:80".parse().unwrap();
+        let seen = BackendSight { service: "web".into(), backend: "a".into(), address, sight };
+        judge.take(&seen, &config::Passive::default(), at(second));
+    };
+    let given_up = |model: &Model| model.plan(at(200)).services[0].backends[0].given_up;
+    see(&mut judge, 0, 0, 99);
+    see(&mut judge, 100, 1, 100);
+    assert!(!model.belie("web", &judge, at(100)), "its checks pass");
+    for _ in 0..3 {
+        model.observe("web", "a", &Err("HTTP 500".into()), at(100));
+    }
+    assert!(given_up(&model));
+    assert!(model.belie("web", &judge, at(100)));
+    assert!(!given_up(&model));
+    assert!(model.judge("web", &mut judge, at(100)).lasts, "that may change");
+    // A second later nothing is known of it, and after another it fails some.
+    assert!(model.judge("web", &mut judge, at(101)).shifted);
+    assert!(given_up(&model));
+    see(&mut judge, 20, 1, 102);
+    assert!(!model.belie("web", &judge, at(102)));
+    assert!(given_up(&model));
 }
 
 #[test]
