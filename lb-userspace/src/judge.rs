@@ -20,7 +20,7 @@ use jiff::Timestamp;
 
 use self::{
     proportion::Proportion,
-    record::{Record, Tally, Usual},
+    record::{Record, Tally, Usual, Voice},
 };
 use crate::{config::Passive, dataplane::BackendSight};
 
@@ -304,7 +304,11 @@ impl<'a> View<'a> {
     /// How many connections were well. Where responses are usual, nothing less says so.
     fn well(&self, tally: &Tally) -> f64 {
         let fine = tally.responses - tally.errors;
-        f64::from(if self.usual.answers() { fine } else { fine.max(tally.handshakes - tally.slow) })
+        f64::from(match self.usual.voice() {
+            Some(Voice::Http) => fine,
+            Some(Voice::Bytes) => fine.max(tally.spoken.min(tally.opened)),
+            None => fine.max(tally.handshakes - tally.slow),
+        })
     }
 
     /// Whether it has much to answer that came over connections from before it had less, and for longer than an answer may take.
@@ -334,7 +338,7 @@ impl<'a> View<'a> {
 
     /// What it has left without an answer for too long, so far as it counts.
     fn overdue(&self, record: &Record, seat: &Seat<'_>) -> Option<(Timestamp, Tally)> {
-        let overdue = record.overdue(self.settings.latency, self.now);
+        let overdue = self.usual.voice().and_then(|voice| record.overdue(voice, self.settings.latency, self.now));
         overdue.filter(|(since, _)| seat.cleared.is_none_or(|cleared| *since >= cleared))
     }
 

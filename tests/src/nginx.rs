@@ -18,7 +18,7 @@ use crate::{
     topology::Lab,
 };
 
-/// nginx on port 80 of a node. `/` answers the node's name, `/client` the client's address, `/files/` serves the lab's directory, `PUT /upload/NAME`
+/// nginx on port 80 of a node, and behind TLS on port 443. `/` answers the node's name, `/client` the client's address, `/files/` serves the lab's directory, `PUT /upload/NAME`
 /// stores a file in [`Nginx::uploads`].
 #[derive(Debug)]
 pub struct Nginx {
@@ -92,6 +92,9 @@ impl Nginx {
     }
 }
 
+/// The certificate and the key of `web.example`.
+const CERTIFICATES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../lb-userspace/src/probe/tests");
+
 /// One process, so that nothing is left when it is killed.
 fn configuration(name: &str, dir: &Path, files: &Path) -> String {
     let (dir, files) = (dir.display(), files.display());
@@ -116,6 +119,9 @@ http {{
     server {{
         listen {any}:80 backlog=4096;
         listen [::]:80 backlog=4096;
+        listen {any}:443 ssl;
+        ssl_certificate {CERTIFICATES}/server.pem;
+        ssl_certificate_key {CERTIFICATES}/server.key.pem;
         location = / {{
             if (-f {dir}/fail) {{ return 500 {name}; }}
             return 200 {name};

@@ -1,6 +1,6 @@
 //! A server whose answers are bad gets less and then nothing, whatever its checks say, and has it back once it is well.
 
-use std::time::Duration;
+use std::{net::SocketAddr, thread, time::Duration};
 
 use anyhow::{Result, ensure};
 use lab::{Daemon, Family, Json, Lab, Layout, Nginx, Service, backend, configuration, eventually, test};
@@ -52,6 +52,35 @@ fn who_answers_500_is_ejected_and_returns_when_it_is_well() {
         let well = |backend: &Json| backend["in_rotation"] == true && backend["share"].is_null();
         let back = visit_until(lab, &daemon, "web-01", "has its share back", well)?;
         ensure!(back["passive"] == "ok" && back["ejected_until"].is_null() && back["ejections_total"] == 1, "{back:#}");
+        Ok(())
+    });
+}
+
+#[test]
+fn who_accepts_and_says_nothing_is_ejected_though_nobody_can_read_what_others_say() {
+    test(&Layout::default(), |lab| {
+        let servers = Nginx::start_all(lab)?;
+        let mut service = Service::web(lab, Family::V4);
+        service.health.kind = "tcp";
+        let https = |address: &mut SocketAddr| address.set_port(443);
+        https(&mut service.listen);
+        service.backends.iter_mut().for_each(|(_, address, _)| https(address));
+        let url = format!("https://{}/", service.listen);
+        let daemon = Daemon::start(lab, &[service])?;
+        let tally = lab.client().curl(&url, 60)?;
+        ensure!(tally.failures.is_empty(), "{tally:?}");
+
+        servers[0].freeze(true)?;
+        let out = eventually("web-01 is ejected", PATIENCE, || {
+            // As many at a time as do not wait for each other.
+            thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(|| lab.client().curl(&url, 2)))));
+            let backend = backend(&daemon.status()?, "web-01")?.clone();
+            Ok((backend["passive"] == "ejected").then_some(backend))
+        })?;
+        ensure!(out["cause"].as_str().is_some_and(|cause| cause.contains(" had no response")), "{out:#}");
+        ensure!(out["health"] == "up", "its check passes: {out:#}");
+        let tally = lab.client().curl(&url, 20)?;
+        ensure!((tally.of("web-02"), tally.failures.len()) == (20, 0), "{tally:?}");
         Ok(())
     });
 }

@@ -28,6 +28,10 @@ pub struct Sight {
     pub packets: u64,
     /// Their bytes, Ethernet headers included.
     pub bytes: u64,
+    /// Packets of the backend.
+    pub packets_out: u64,
+    /// Their bytes, Ethernet headers included.
+    pub bytes_out: u64,
     /// Flows scheduled: for TCP, SYNs that it was the first to get.
     pub begun: u64,
     /// Connections that both sides know of: the client acknowledged the SYN-ACK.
@@ -136,11 +140,36 @@ fn move_by(maps: &Maps, end: u32, moved: &mut Vec<u64>) {
 /// From the words of [`lb_common::layout::BackendCounters`].
 impl From<[u64; BACKEND_COUNTERS]> for Sight {
     fn from(words: [u64; BACKEND_COUNTERS]) -> Self {
-        let [packets, bytes, _, _, begun, informational, success, redirection, client_error, server_error, rest @ ..] =
-            words;
+        let [
+            packets,
+            bytes,
+            packets_out,
+            bytes_out,
+            begun,
+            informational,
+            success,
+            redirection,
+            client_error,
+            server_error,
+            rest @ ..,
+        ] = words;
         let responses = [informational, success, redirection, client_error, server_error];
         let [repeated, refused, reset, aborted, handshake_ns, opened, handshakes @ ..] = rest;
-        Self { packets, bytes, begun, opened, repeated, refused, reset, aborted, handshakes, handshake_ns, responses }
+        Self {
+            packets,
+            bytes,
+            packets_out,
+            bytes_out,
+            begun,
+            opened,
+            repeated,
+            refused,
+            reset,
+            aborted,
+            handshakes,
+            handshake_ns,
+            responses,
+        }
     }
 }
 
@@ -163,42 +192,30 @@ impl Sight {
         bound.filter(|_| total > 0).map(|(bound, _)| bound)
     }
 
+    /// Each sum.
+    fn sums(&mut self) -> impl Iterator<Item = &mut u64> {
+        let Self { packets, bytes, packets_out, bytes_out, begun, opened, .. } = self;
+        let Self { repeated, refused, reset, aborted, handshakes, handshake_ns, responses, .. } = self;
+        let traffic = [packets, bytes, packets_out, bytes_out, begun, opened];
+        let single = [repeated, refused, reset, aborted, handshake_ns];
+        traffic.into_iter().chain(single).chain(handshakes).chain(responses)
+    }
+
     /// Combines each sum with the other's.
-    fn combine(&mut self, other: &Self, with: fn(&mut u64, u64)) {
-        let single = |sight: &Self| {
-            let Self { packets, bytes, begun, opened, repeated, refused, reset, aborted, handshake_ns, .. } = *sight;
-            [packets, bytes, begun, opened, repeated, refused, reset, aborted, handshake_ns]
-        };
-        let Self {
-            packets,
-            bytes,
-            begun,
-            opened,
-            repeated,
-            refused,
-            reset,
-            aborted,
-            handshakes,
-            handshake_ns,
-            responses,
-        } = self;
-        let mine = [packets, bytes, begun, opened, repeated, refused, reset, aborted, handshake_ns]
-            .into_iter()
-            .chain(handshakes);
-        let others = single(other).into_iter().chain(other.handshakes).chain(other.responses);
-        mine.chain(responses).zip(others).for_each(|(mine, other)| with(mine, other));
+    fn combine(&mut self, mut other: Self, with: fn(&mut u64, u64)) {
+        self.sums().zip(other.sums()).for_each(|(mine, other)| with(mine, *other));
     }
 }
 
 impl AddAssign for Sight {
     fn add_assign(&mut self, other: Self) {
-        self.combine(&other, |mine, other| *mine += other);
+        self.combine(other, |mine, other| *mine += other);
     }
 }
 
 impl SubAssign for Sight {
     fn sub_assign(&mut self, other: Self) {
-        self.combine(&other, |mine, other| *mine -= other);
+        self.combine(other, |mine, other| *mine -= other);
     }
 }
 
@@ -218,6 +235,8 @@ mod tests {
         let sight = numbered();
         assert_eq!(sight.packets, place(offset_of!(Words, packets_in)));
         assert_eq!(sight.bytes, place(offset_of!(Words, bytes_in)));
+        assert_eq!(sight.packets_out, place(offset_of!(Words, packets_out)));
+        assert_eq!(sight.bytes_out, place(offset_of!(Words, bytes_out)));
         assert_eq!(sight.begun, place(offset_of!(Words, connections)));
         assert_eq!(sight.opened, place(offset_of!(Words, opened)));
         assert_eq!(sight.repeated, place(offset_of!(Words, repeated)));

@@ -14,7 +14,7 @@ use crate::dataplane::{BackendSight, HANDSHAKE_BUCKETS, Sight};
 
 /// Connections and answers that must be on record before anything is usual.
 const ACQUAINTED: f64 = 20.0;
-/// Where of as many connections fewer than these get an answer, as where it is encrypted, none is expected.
+/// Where of as many connections fewer than these get an answer of HTTP, as where it is encrypted, none is expected.
 const ANSWERED: f64 = 0.1;
 /// What is remembered of older connections, or responses, is halved when they are so many: habits change.
 const MEMORY: f64 = 10_000.0;
@@ -35,6 +35,8 @@ const MORE_OF_IPV6: u64 = 20;
 /// Of what clients send on a connection so many bytes count: more is an upload. Fewer than so many are no request.
 const REQUEST: f64 = 256.0;
 const LEAST_REQUEST: f64 = 16.0;
+/// Fewer bytes than so many are no answer of a server whose answers cannot be read.
+const ANSWER: u64 = 256;
 /// What has lasted for so long is usual, good or bad.
 const HABIT: SignedDuration = SignedDuration::from_hours(1);
 
@@ -58,16 +60,51 @@ pub(super) struct Tally {
     pub(super) answers: u32,
     /// Bytes that clients sent, without headers.
     pub(super) sent: u32,
+    /// What its backend sent, without headers, may be so many answers.
+    pub(super) spoken: u32,
 }
 
-/// How a backend, or several, usually answer.
+/// By what it is known that a connection was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Voice {
+    /// By a response of HTTP.
+    Http,
+    /// By what the backend sends at all, where that is something else or encrypted.
+    Bytes,
+}
+
+/// What was asked, and answered in one way or the other.
+#[derive(Clone, Copy)]
+struct Heard {
+    opened: u32,
+    answers: u32,
+    sent: u32,
+}
+
+/// How connections are usually answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Usual {
+struct Habit {
     opened: f64,
     answers: f64,
     /// Squares of what ought to have been answered and was not between two looks, summed up, twice: as often more is answered.
     squares: f64,
     sent: f64,
+}
+
+/// How long it is that nothing has been answered.
+#[derive(Clone, Copy, Debug, Default)]
+struct Silence {
+    /// What happened since its last answer, from the first connection on.
+    unanswered: Option<(Timestamp, Tally)>,
+    /// For how long it has left its clients alike before it answered while it was well.
+    patience: Duration,
+}
+
+/// How a backend, or several, usually answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Usual {
+    http: Habit,
+    bytes: Habit,
     /// 2xx to 5xx, and 5xx.
     responses: f64,
     errors: f64,
@@ -91,10 +128,9 @@ pub(super) struct Record {
     /// When something bad was last seen.
     alarmed: Option<Timestamp>,
     illness: Option<Illness>,
-    /// What happened since its last answer, from the first connection on.
-    unanswered: Option<(Timestamp, Tally)>,
-    /// For how long it has left its clients alike before it answered while it was well.
-    patience: Duration,
+    /// By HTTP, and by anything.
+    http: Silence,
+    bytes: Silence,
 }
 
 impl Tally {
@@ -113,19 +149,25 @@ impl Tally {
         let packets = after.packets.checked_sub(before.packets)?;
         let begun = after.begun.checked_sub(before.begun)?;
         let sent = after.bytes.checked_sub(before.bytes)?.saturating_sub(headers * packets + MORE_OF_SYN * begun);
+        let (packets, handshakes) = (after.packets_out.checked_sub(before.packets_out)?, slower(Duration::ZERO)?);
+        let said = after.bytes_out.checked_sub(before.bytes_out)?;
+        let said = said.saturating_sub(headers * packets + MORE_OF_SYN * u64::from(handshakes));
+        let opened = less(after.opened, before.opened)?;
         Some(Self {
             responses: sum(1)?,
             errors: sum(4)?,
             begun: less(after.begun, before.begun)?,
-            opened: less(after.opened, before.opened)?,
+            opened,
             refused: less(after.refused, before.refused)?,
             repeated: less(after.repeated, before.repeated)?,
             reset: less(after.reset, before.reset)?,
-            handshakes: slower(Duration::ZERO)?,
+            handshakes,
             slow: slower(latency)?,
             sluggish: slower(latency / 10)?,
             answers: sum(0)?,
             sent: sent.try_into().unwrap_or(u32::MAX),
+            // Of those from the look before as well; but one download is not many answers.
+            spoken: u32::try_from(said / ANSWER).unwrap_or(u32::MAX).min(2 + 2 * opened),
         })
     }
 
@@ -146,6 +188,14 @@ impl Tally {
         }
     }
 
+    fn heard(&self, voice: Voice) -> Heard {
+        let answers = match voice {
+            Voice::Http => self.answers,
+            Voice::Bytes => self.spoken,
+        };
+        Heard { opened: self.opened, answers, sent: self.sent }
+    }
+
     fn is_bad(&self) -> bool {
         self.is_failure() || self.sluggish > 0
     }
@@ -159,7 +209,7 @@ impl Tally {
 impl Tally {
     fn each(&mut self, other: Self, change: impl Fn(u32, u32) -> u32) {
         let Self { responses, errors, begun, opened, refused, .. } = other;
-        let Self { repeated, reset, handshakes, slow, sluggish, answers, sent, .. } = other;
+        let Self { repeated, reset, handshakes, slow, sluggish, answers, sent, spoken, .. } = other;
         for (own, other) in [
             (&mut self.responses, responses),
             (&mut self.errors, errors),
@@ -173,6 +223,7 @@ impl Tally {
             (&mut self.sluggish, sluggish),
             (&mut self.answers, answers),
             (&mut self.sent, sent),
+            (&mut self.spoken, spoken),
         ] {
             *own = change(*own, other);
         }
@@ -200,29 +251,19 @@ impl Sum for Tally {
     }
 }
 
-impl Usual {
-    fn learn(&mut self, tally: &Tally) {
-        let (opened, answers) = (f64::from(tally.opened), f64::from(tally.answers));
+impl Habit {
+    fn learn(&mut self, heard: Heard) {
+        let (opened, answers) = (f64::from(heard.opened), f64::from(heard.answers));
         self.opened += opened;
         self.answers += answers;
         // What was opened in one look may be asked for in the next.
-        self.sent += f64::from(tally.sent).min(REQUEST * (2.0 + opened.max(answers)));
-        self.squares += 2.0 * (self.expected(tally) - answers).max(0.0).powi(2);
-        self.responses += f64::from(tally.responses);
-        self.errors += f64::from(tally.errors);
-        if self.opened > MEMORY || self.responses > MEMORY {
-            self.each(|sum| *sum /= 2.0);
-        }
+        self.sent += f64::from(heard.sent).min(REQUEST * (2.0 + opened.max(answers)));
+        self.squares += 2.0 * (self.expected(heard) - answers).max(0.0).powi(2);
     }
 
-    fn each(&mut self, change: impl Fn(&mut f64)) {
-        let Self { opened, answers, squares, sent, responses, errors } = self;
-        [opened, answers, squares, sent, responses, errors].into_iter().for_each(change);
-    }
-
-    /// How many responses are 5xx.
-    pub(super) fn errors(&self) -> Proportion {
-        Proportion { bad: self.errors, of: self.responses, margin: 0.0 }
+    fn sums(&mut self) -> [&mut f64; 4] {
+        let Self { opened, answers, squares, sent } = self;
+        [opened, answers, squares, sent]
     }
 
     /// The part of connections that get an answer; there may be more than one on each.
@@ -231,7 +272,7 @@ impl Usual {
     }
 
     /// Whether connections usually get an answer, at least a part of them.
-    pub(super) fn answers(&self) -> bool {
+    fn answers(&self) -> bool {
         self.opened + self.answers >= ACQUAINTED && self.ratio() >= ANSWERED
     }
 
@@ -242,38 +283,90 @@ impl Usual {
     }
 
     /// How many connections ought to have got an answer: no more than usual, and no more than clients have sent requests for.
-    fn expected(&self, tally: &Tally) -> f64 {
-        let asked = self.request().map_or(f64::INFINITY, |request| f64::from(tally.sent) / request);
-        (self.ratio() * f64::from(tally.opened)).min(asked)
+    fn expected(&self, heard: Heard) -> f64 {
+        let asked = self.request().map_or(f64::INFINITY, |request| f64::from(heard.sent) / request);
+        (self.ratio() * f64::from(heard.opened)).min(asked)
+    }
+
+    /// How many answers are missing of those that ought to have come.
+    fn silent(&self, heard: Heard) -> Proportion {
+        let least = LEAST_VARIANCE.max(self.ratio() * (1.0 - self.ratio()));
+        let variance = (self.squares / self.opened.max(1.0)).max(least);
+        let expected = self.expected(heard);
+        let margin = LEAST_SILENT + DEVIATIONS * (variance * f64::from(heard.opened)).sqrt();
+        Proportion { bad: (expected - f64::from(heard.answers)).max(0.0), of: expected, margin }
+    }
+
+    /// Whether that nothing was answered is more than chance.
+    fn is_mute(&self, heard: Heard) -> bool {
+        let chance = (1.0 - self.ratio()).powf(heard.opened.into());
+        heard.answers == 0 && (chance <= CHANCE || self.request().is_some())
+    }
+}
+
+impl Usual {
+    fn learn(&mut self, tally: &Tally) {
+        self.http.learn(tally.heard(Voice::Http));
+        self.bytes.learn(tally.heard(Voice::Bytes));
+        self.responses += f64::from(tally.responses);
+        self.errors += f64::from(tally.errors);
+        if self.http.opened > MEMORY || self.responses > MEMORY {
+            self.sums().for_each(|sum| *sum /= 2.0);
+        }
+    }
+
+    fn sums(&mut self) -> impl Iterator<Item = &mut f64> {
+        let Self { http, bytes, responses, errors } = self;
+        http.sums().into_iter().chain(bytes.sums()).chain([responses, errors])
+    }
+
+    /// How many responses are 5xx.
+    pub(super) fn errors(&self) -> Proportion {
+        Proportion { bad: self.errors, of: self.responses, margin: 0.0 }
+    }
+
+    /// By what it is known that a connection was answered, if connections usually are.
+    pub(super) fn voice(&self) -> Option<Voice> {
+        match () {
+            () if self.http.answers() => Some(Voice::Http),
+            () if self.http.opened >= ACQUAINTED && self.bytes.answers() => Some(Voice::Bytes),
+            () => None,
+        }
+    }
+
+    fn habit(&self, voice: Voice) -> &Habit {
+        match voice {
+            Voice::Http => &self.http,
+            Voice::Bytes => &self.bytes,
+        }
     }
 
     /// How many answers are missing of those that ought to have come.
     fn silent(&self, tally: &Tally) -> Proportion {
-        if !self.answers() {
-            return Proportion::default();
-        }
-        let least = LEAST_VARIANCE.max(self.ratio() * (1.0 - self.ratio()));
-        let variance = (self.squares / self.opened.max(1.0)).max(least);
-        let expected = self.expected(tally);
-        let margin = LEAST_SILENT + DEVIATIONS * (variance * f64::from(tally.opened)).sqrt();
-        Proportion { bad: (expected - f64::from(tally.answers)).max(0.0), of: expected, margin }
+        self.voice().map_or_else(Proportion::default, |voice| self.habit(voice).silent(tally.heard(voice)))
     }
 
     /// Whether that nothing was answered is more than chance.
     pub(super) fn is_mute(&self, tally: &Tally) -> bool {
-        let chance = (1.0 - self.ratio()).powf(tally.opened.into());
-        self.answers() && tally.answers == 0 && (chance <= CHANCE || self.request().is_some())
+        self.voice().is_some_and(|voice| self.habit(voice).is_mute(tally.heard(voice)))
     }
 }
 
 impl AddAssign for Usual {
-    fn add_assign(&mut self, other: Self) {
-        self.opened += other.opened;
-        self.answers += other.answers;
-        self.squares += other.squares;
-        self.sent += other.sent;
-        self.responses += other.responses;
-        self.errors += other.errors;
+    fn add_assign(&mut self, mut other: Self) {
+        self.sums().zip(other.sums()).for_each(|(sum, other)| *sum += *other);
+    }
+}
+
+impl Silence {
+    fn take(&mut self, voice: Voice, tally: &Tally, is_well: impl Fn(Timestamp) -> bool, now: Timestamp) {
+        if tally.heard(voice).answers > 0 {
+            let waited = self.unanswered.take().filter(|(at, sum)| sum.opened >= HANDFUL && is_well(*at));
+            let waited = waited.map_or(Duration::ZERO, |(at, _)| now.duration_since(at).unsigned_abs());
+            self.patience = self.patience.max(waited);
+        } else if tally.opened > 0 || self.unanswered.is_some() {
+            self.unanswered.get_or_insert_with(|| (now, Tally::default())).1 += *tally;
+        }
     }
 }
 
@@ -289,13 +382,13 @@ impl Record {
         self.last = sight;
         let Some(tally) = tally else {
             self.looks.clear();
-            self.unanswered = None;
+            (self.http.unanswered, self.bytes.unanswered) = (None, None);
             return;
         };
         if self.looks.back().is_some_and(|(at, _)| *at > now) {
             // The clock was put back.
             self.looks.clear();
-            self.unanswered = None;
+            (self.http.unanswered, self.bytes.unanswered) = (None, None);
         }
         if tally.is_bad() {
             self.alarmed = Some(now);
@@ -310,20 +403,25 @@ impl Record {
     }
 
     fn wait(&mut self, tally: &Tally, now: Timestamp) {
-        if tally.answers > 0 {
-            let waited = self.unanswered.take().filter(|(at, sum)| sum.opened >= HANDFUL && self.teaches(*at));
-            let waited = waited.map_or(Duration::ZERO, |(at, _)| now.duration_since(at).unsigned_abs());
-            self.patience = self.patience.max(waited);
-        } else if tally.opened > 0 || self.unanswered.is_some() {
-            self.unanswered.get_or_insert_with(|| (now, Tally::default())).1 += *tally;
+        let illness = self.illness;
+        for (voice, silence) in [(Voice::Http, &mut self.http), (Voice::Bytes, &mut self.bytes)] {
+            silence.take(voice, tally, |at| teaches(illness, at), now);
+        }
+    }
+
+    fn silence(&self, voice: Voice) -> &Silence {
+        match voice {
+            Voice::Http => &self.http,
+            Voice::Bytes => &self.bytes,
         }
     }
 
     /// Since when a handful of connections has had no answer, for longer than that has happened while it was well, and than
     /// is allowed.
-    pub(super) fn overdue(&self, latency: Duration, now: Timestamp) -> Option<(Timestamp, Tally)> {
-        let least = latency.max(2 * self.patience);
-        self.unanswered.filter(|(at, sum)| sum.opened >= HANDFUL && !is_within(*at, least, now))
+    pub(super) fn overdue(&self, voice: Voice, latency: Duration, now: Timestamp) -> Option<(Timestamp, Tally)> {
+        let Silence { unanswered, patience } = *self.silence(voice);
+        let least = latency.max(2 * patience);
+        unanswered.filter(|(at, sum)| sum.opened >= HANDFUL && !is_within(*at, least, now))
     }
 
     /// Takes it that it is ill by now, and may have been for a span of time when that was found.
@@ -335,7 +433,7 @@ impl Record {
 
     /// Whether what happened then says what is usual.
     fn teaches(&self, at: Timestamp) -> bool {
-        self.illness.is_none_or(|Illness { from, until }| at < from || at > until || at.duration_since(from) > HABIT)
+        teaches(self.illness, at)
     }
 
     /// What happened after a moment.
@@ -373,11 +471,16 @@ impl Record {
 
     /// Whether anything was bad in a span of time until now, or may have been.
     pub(super) fn is_suspicious(&self, span: Duration, now: Timestamp) -> bool {
-        let silent = |tally: &Tally| i64::from(tally.opened) - i64::from(tally.answers);
+        let voice = self.older.voice().unwrap_or(Voice::Http);
+        let silent = |tally: &Tally| i64::from(tally.opened) - i64::from(tally.heard(voice).answers);
         self.alarmed.is_some_and(|at| is_within(at, span, now))
-            || self.unanswered.is_some_and(|(at, sum)| sum.opened >= HANDFUL && is_within(at, span, now))
+            || self.silence(voice).unanswered.is_some_and(|(at, sum)| sum.opened >= HANDFUL && is_within(at, span, now))
             || self.looks.iter().rev().take(4).map(|(_, tally)| silent(tally)).sum::<i64>() > 2
     }
+}
+
+fn teaches(illness: Option<Illness>, at: Timestamp) -> bool {
+    illness.is_none_or(|Illness { from, until }| at < from || at > until || at.duration_since(from) > HABIT)
 }
 
 fn is_within(at: Timestamp, span: Duration, now: Timestamp) -> bool {

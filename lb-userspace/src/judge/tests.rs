@@ -14,6 +14,8 @@ struct Traffic {
     reset: u64,
     /// SYNs of those who have other addresses than they say.
     spoofed: u64,
+    /// Bytes that the backend sent.
+    said: u64,
     /// Handshakes of about 1 ms, 300 ms and 2 s.
     handshakes: [u64; 3],
 }
@@ -65,6 +67,7 @@ impl Course {
                 sum.opened += traffic.begun.saturating_sub(traffic.refused + traffic.repeated);
                 sum.responses[1] += traffic.responses - traffic.errors;
                 sum.responses[4] += traffic.errors;
+                sum.bytes_out += traffic.said;
                 sum.refused += traffic.refused;
                 sum.repeated += traffic.repeated;
                 sum.reset += traffic.reset;
@@ -201,6 +204,26 @@ fn connections_without_a_response_count_where_responses_are_usual() {
     let busy = Traffic { responses: 200, ..well(20) };
     assert_eq!(opinion(busy, Traffic { responses: 100, ..busy }, busy), Opinion::default());
     assert_eq!(kind(&opinion(busy, silent, busy).failing), Some(Kind::Silent));
+}
+
+#[test]
+fn what_cannot_be_read_is_an_answer_nevertheless_where_servers_usually_say_something() {
+    let encrypted = |said| Traffic { responses: 0, said, ..well(20) };
+    let opinion = |usual, after| {
+        let [usual, after] = [usual, after].map(encrypted);
+        Course::of(2).go(60, &[usual, usual]).go(4, &[after, usual]).opinion()
+    };
+    let found = opinion(80_000, 0);
+    assert_eq!((kind(&found.failing), found.altogether), (Some(Kind::Silent), true), "{found:?}");
+    assert_eq!(opinion(80_000, 80_000), Opinion::default());
+    assert_eq!(opinion(80_000, 20_000), Opinion::default(), "shorter ones");
+    assert_eq!(opinion(1000, 0), Opinion::default(), "acknowledgements, say");
+    // Nobody is well again for what it accepts.
+    let mut course = Course::of(2).go(60, &[encrypted(80_000); 2]);
+    let since = course.looks;
+    course = course.go(20, &[encrypted(0), encrypted(80_000)]);
+    let opinion = course.opinions_since(Some(since)).remove(0);
+    assert!(matches!(opinion.conduct, Conduct::Bad(_)) && !opinion.works && opinion.waits, "{opinion:?}");
 }
 
 #[test]

@@ -37,6 +37,8 @@ pub(crate) fn scrape() -> Scrape {
         Sight {
             packets: 0,
             bytes: 0,
+            packets_out: 0,
+            bytes_out: 0,
             begun,
             opened: begun,
             repeated: 3,
