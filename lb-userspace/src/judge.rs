@@ -137,6 +137,8 @@ pub struct Opinion {
     pub works: bool,
     /// Whether it had connections, and nothing came of them.
     pub waits: bool,
+    /// Whether nothing has come of some yet.
+    pub lags: bool,
     /// Whether those stay with it who are connected, and ask for much.
     pub is_kept: bool,
 }
@@ -272,8 +274,12 @@ impl<'a> View<'a> {
             let (span, pair) = (self.settings.window / part, pair(at));
             for kind in Kind::ALL {
                 let (seen, mut peers) = self.of(kind, pair);
-                if peers.of < COMPARABLE {
-                    peers = self.of(kind, whole).1;
+                let usually = self.of(kind, whole).1;
+                // Of few connections without an answer none are well enough known, unless they do as they did all along.
+                if peers.of < COMPARABLE
+                    || kind == Kind::Silent && peers.of >= SOLID && peers.share() <= usually.share()
+                {
+                    peers = usually;
                 }
                 self.weigh(&mut opinion, kind, span, seen, peers);
             }
@@ -290,6 +296,7 @@ impl<'a> View<'a> {
             opinion.stumbles = lately.is_failure();
             opinion.works = self.well(&lately) > 0.0;
             opinion.waits = lately.begun > 0 && !opinion.works;
+            opinion.lags = self.usual.lacks(&lately);
             opinion.is_kept = self.is_kept(record, reduced.since);
             opinion.altogether |= self.is_hopeless(record, seat, reduced.since, &peers);
         }
@@ -418,8 +425,8 @@ impl<'a> View<'a> {
             let well = (ALIKE * known.unwrap_or(0.0)).clamp(WELL, 0.45);
             let ill = ill.max(ALIKE * well).min(ALTOGETHER);
             let bad = seen.beyond_margin();
-            let evidence = |of: f64| bad * (ill / well).ln() + (of - bad) * ((1.0 - ill) / (1.0 - well)).ln();
-            if evidence(seen.of) >= sure {
+            let evidence = |bad: f64, of: f64| bad * (ill / well).ln() + (of - bad) * ((1.0 - ill) / (1.0 - well)).ln();
+            if evidence(bad, seen.of) >= sure {
                 return Conduct::Bad(Finding {
                     kind,
                     seen,
@@ -429,9 +436,9 @@ impl<'a> View<'a> {
                     bound: self.bound(kind),
                 });
             }
-            // Who was ill again soon after it had been found to be well has to show more.
-            good &=
-                evidence(self.well(&lately.own) + bad) <= -sure * f64::from(1 + reduced.relapses.min(MOST_RELAPSES));
+            // Who was ill again soon after it had been found to be well has to show more. What may be chance is no sign of health.
+            let shown = evidence(seen.bad, self.well(&lately.own) + seen.bad);
+            good &= shown <= -sure * f64::from(1 + reduced.relapses.min(MOST_RELAPSES));
         }
         if good { Conduct::Good } else { Conduct::Unclear }
     }
@@ -460,6 +467,11 @@ impl Finding {
         self.seen.share() < self.bound / 2.0
     }
 
+    /// Whether it is only known once time has passed.
+    pub fn is_late(&self) -> bool {
+        self.kind == Kind::Silent
+    }
+
     /// Whether it is more than its bound, at least.
     pub fn is_beyond(&self) -> bool {
         self.excess > 1.0
@@ -472,6 +484,11 @@ impl Finding {
     pub(crate) fn example() -> Self {
         let seen = Proportion::new(10, 20);
         Self { kind: Kind::Errors, seen, peers: Some(0.0), span: Duration::from_secs(1), excess: 1.5, bound: 0.2 }
+    }
+
+    /// The same of connections without a response.
+    pub(crate) fn late_example() -> Self {
+        Self { kind: Kind::Silent, ..Self::example() }
     }
 }
 

@@ -346,6 +346,11 @@ impl Usual {
         self.voice().map_or_else(Proportion::default, |voice| self.habit(voice).silent(tally.heard(voice)))
     }
 
+    /// Whether more than a connection or two are without the answer that they ought to get.
+    pub(super) fn lacks(&self, tally: &Tally) -> bool {
+        self.silent(tally).bad > LEAST_SILENT
+    }
+
     /// Whether that nothing was answered is more than chance.
     pub(super) fn is_mute(&self, tally: &Tally) -> bool {
         self.voice().is_some_and(|voice| self.habit(voice).is_mute(tally.heard(voice)))

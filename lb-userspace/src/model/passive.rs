@@ -55,6 +55,10 @@ pub struct Judgement {
     rests_until: Option<Timestamp>,
     /// Whether it stands out against its peers, but was far from every bound.
     slight: bool,
+    /// Whether what it fails in is only known once time has passed.
+    late: bool,
+    /// When its share was last changed while it is tried.
+    grew: Timestamp,
     /// How often it was ill again not long after it had been found to be well.
     relapses: u32,
     /// Until when it has more than its share, if it does.
@@ -239,7 +243,15 @@ impl Backend {
     fn try_again(&mut self, now: Timestamp) {
         let judgement = &mut self.judgement;
         judgement.halvings = if judgement.slight { DOUBT } else { TRIAL };
-        (judgement.rests_until, judgement.tried) = (None, now);
+        (judgement.rests_until, judgement.tried, judgement.grew) = (None, now, now);
+    }
+
+    /// Has it have more, once what it did with what it has is known.
+    fn grow(&mut self, latency: Duration, now: Timestamp) {
+        let judgement = &mut self.judgement;
+        if !judgement.late || now.duration_since(judgement.grew).unsigned_abs() >= latency {
+            (judgement.halvings, judgement.grew) = ((judgement.halvings - 1).max(DOUBT), now);
+        }
     }
 
     /// Gives it all of its share.
@@ -341,7 +353,7 @@ impl Service {
         let others = self.backends.iter().enumerate().any(|(other, backend)| other != index && backend.is_fit());
         let (may_eject, alone) = (self.ejected() < self.most_ejected(), self.in_rotation() < 2);
         let settings = &self.spec.passive;
-        let (window, eject_for) = (settings.window, settings.eject_for);
+        let (window, latency, eject_for) = (settings.window, settings.latency, settings.eject_for);
         let backend = &mut self.backends[index];
         backend.judgement.makes_up_until.take_if(|until| *until <= now);
         if !backend.is_fit() {
@@ -358,7 +370,7 @@ impl Service {
             let Some(found) = &opinion.failing else { return };
             (judgement.ill, judgement.why) = (found.share(), found.to_string());
             let beyond = found.is_beyond();
-            judgement.slight = found.is_slight();
+            (judgement.slight, judgement.late) = (found.is_slight(), found.is_late());
             match () {
                 () if may_eject && (opinion.altogether || alone && beyond) => backend.eject(eject_for, now),
                 () if beyond => backend.rest(window, now),
@@ -393,7 +405,7 @@ impl Service {
             Conduct::Unclear if lasts(judgement.tried) && !opinion.waits => {
                 backend.clear("nothing bad was seen for a while", now);
             }
-            Conduct::Unclear if opinion.works => judgement.halvings = (judgement.halvings - 1).max(DOUBT),
+            Conduct::Unclear if opinion.works && !opinion.lags => backend.grow(latency, now),
             Conduct::Unclear => {}
         }
     }

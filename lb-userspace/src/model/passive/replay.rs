@@ -511,3 +511,13 @@ fn connections_that_are_kept_do_not_keep_users_with_a_server_that_fails_them() {
         }
     }
 }
+
+#[test]
+fn a_server_that_leaves_some_of_its_clients_waiting_is_relieved() {
+    for seed in 0..4 {
+        for (percent, detached_for, most) in [(50, None, 0.025), (25, None, 0.025), (50, Some(20_000), 0.03)] {
+            // A quarter or an eighth of all that come after noon, without a judgement.
+            check(Replay { failure: Failure::Hang(percent), detached_for, seed, ..Replay::default() }, most);
+        }
+    }
+}

@@ -23,6 +23,7 @@ const BAD: fn() -> Opinion = || Opinion {
     stumbles: true,
     works: false,
     waits: false,
+    lags: false,
     is_kept: false,
 };
 const LOST: fn() -> Opinion = || Opinion { lost: true, altogether: true, ..BAD() };
@@ -125,6 +126,21 @@ fn who_is_tried_gets_more_and_more_until_something_fails() {
     // Ten seconds of that are enough.
     judge(&mut model, &[stumble(), GOOD()], 110);
     assert!(ejected(&model, "a"));
+}
+
+#[test]
+fn whose_answers_were_missing_gets_more_no_faster_than_that_shows() {
+    let mut model = serving(&[1, 1]);
+    let late = Finding::late_example();
+    let silent = Opinion { trouble: Some(late), failing: Some(late), conduct: Conduct::Bad(late), ..BAD() };
+    let lags = || Opinion { lags: true, ..UNCLEAR() };
+    judge(&mut model, &[silent, GOOD()], 100);
+    let course = [(101, UNCLEAR()), (102, UNCLEAR()), (102, UNCLEAR()), (103, lags()), (104, UNCLEAR())];
+    let shares = course.into_iter().map(|(second, opinion)| {
+        judge(&mut model, &[opinion, GOOD()], second);
+        1.0 / share(&model, "a")
+    });
+    assert_eq!(shares.collect::<Vec<f64>>(), [8.0, 4.0, 4.0, 4.0, 2.0]);
 }
 
 #[test]
