@@ -50,7 +50,12 @@ impl Connection {
 
     /// Asks for `/`; the connection stays open.
     pub fn get(&mut self) -> Result<Answer> {
-        self.request("keep-alive", "")
+        self.get_as("")
+    }
+
+    /// The same with header lines more.
+    pub(crate) fn get_as(&mut self, headers: &str) -> Result<Answer> {
+        self.request("keep-alive", headers)
     }
 
     /// Asks for `/` and has the server close the connection, so that the waiting for stray packets is on its side.

@@ -32,7 +32,7 @@ pub use self::{
 use crate::{
     Family, Lab,
     site::Failure,
-    visitors::{Habit, VIEWS, Visitors},
+    visitors::{Habit, Visitors},
 };
 
 /// When web-02 is detached, as a part of the day.
@@ -56,6 +56,10 @@ pub struct Replay {
     pub day: Duration,
     /// The time that web-02's detachment is given; where nobody keeps time, it stays out.
     pub detached_for: Duration,
+    /// How many pages a visitor views.
+    pub views: u32,
+    /// Whether visitors keep their connection from page to page.
+    pub keep_alive: bool,
     /// Whether visitors who get no page ask for it once more; that is another request.
     pub retries: bool,
     /// Set by whoever wants it to end at once.
@@ -83,10 +87,16 @@ impl Replay {
         watch: &mut dyn FnMut(&Scene),
     ) -> Result<Course> {
         let day = self.load();
-        let habit = Habit { think: day.think(), patience: PATIENCE, retries: self.retries };
+        let habit = Habit {
+            views: self.views,
+            keeps: self.keep_alive,
+            think: day.think(),
+            patience: PATIENCE,
+            retries: self.retries,
+        };
         let began = Instant::now();
         let visitors =
-            Visitors::start(lab.client().node(), Lab::VIP.socket(Family::V4), habit, began, day.arrivals(VIEWS));
+            Visitors::start(lab.client().node(), Lab::VIP.socket(Family::V4), habit, began, day.arrivals(self.views));
         let mut recorder = Recorder::new(self.day, servers.limits(), watch);
         let mut detached = None;
         while began.elapsed() < self.day {

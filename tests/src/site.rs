@@ -5,6 +5,7 @@
 //! (`RLIMIT_DATA`). What the site does then is its [`Failure`].
 
 mod answer;
+mod door;
 mod sessions;
 
 use std::{
@@ -20,7 +21,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, ValueEnum};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use self::{answer::Desk, sessions::Sessions};
+use self::{answer::Desk, door::Door, sessions::Sessions};
 
 /// What a site does that has run out of memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -113,9 +114,10 @@ pub fn serve(options: &Options) -> Result<Infallible> {
     let Habits { page, idle, failure, leak_every, leak_after, leak } = options.habits.clone();
     let sessions = Arc::new(Sessions::new(page, idle, RESERVE));
     let desk = Arc::new(Desk::new(&options.name, failure, Arc::clone(&sessions)));
+    let door = Arc::new(Door::open(listener).context("cannot wait for visitors")?);
     for _ in 0..WORKERS {
-        let (desk, listener) = (Arc::clone(&desk), listener.try_clone()?);
-        thread::Builder::new().stack_size(STACK).spawn(move || desk.work(&listener))?;
+        let (desk, door) = (Arc::clone(&desk), Arc::clone(&door));
+        thread::Builder::new().stack_size(STACK).spawn(move || desk.work(&door))?;
     }
     if failure == Failure::Bursts {
         let bytes = options.memory / 100 * u64::from(leak);

@@ -2,6 +2,7 @@
 //! so the load does not depend on how the site fares, and no failure hides because fewer requests were sent.
 
 use std::{
+    io::{self, ErrorKind},
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -13,9 +14,12 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-use crate::{http::Connection, node::Node};
+use crate::{
+    http::{Answer, Connection},
+    node::Node,
+};
 
-/// Pages that a visitor views.
+/// Pages that a visitor usually views.
 pub const VIEWS: u32 = 3;
 
 /// How long it takes to ask once more.
@@ -27,6 +31,10 @@ const STACK: usize = 128 << 10;
 /// How the visitors of a day behave.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Habit {
+    /// How many pages a visitor views.
+    pub(crate) views: u32,
+    /// Whether that is over one connection, as long as it lasts.
+    pub(crate) keeps: bool,
     /// Between two pages.
     pub(crate) think: Duration,
     /// How long a visitor waits for a page.
@@ -117,22 +125,23 @@ impl Shared {
 
     fn visit(&self, to: SocketAddr, habit: Habit, start: Instant, number: usize) {
         let came = Instant::now();
-        for view in 0..VIEWS {
+        let mut kept = None;
+        for view in 0..habit.views {
             thread::sleep((came + habit.think * view).saturating_duration_since(Instant::now()));
             if self.closed.load(Ordering::Relaxed) {
                 break;
             }
-            if !self.ask(to, habit, start, number) && habit.retries {
+            if !self.ask(&mut kept, to, habit, start, number) && habit.retries {
                 thread::sleep(AGAIN);
-                self.ask(to, habit, start, number);
+                self.ask(&mut kept, to, habit, start, number);
             }
         }
     }
 
     /// Whether the visitor gets the page.
-    fn ask(&self, to: SocketAddr, habit: Habit, start: Instant, number: usize) -> bool {
+    fn ask(&self, kept: &mut Option<Connection>, to: SocketAddr, habit: Habit, start: Instant, number: usize) -> bool {
         let began = start.elapsed();
-        let failure = page(to, habit.patience, number).err().map(|error| format!("{error:#}"));
+        let failure = page(kept, to, habit, number).err().map(|error| format!("{error:#}"));
         let is_shown = failure.is_none();
         self.requests().push(Request { began, failure });
         is_shown
@@ -143,12 +152,33 @@ impl Shared {
     }
 }
 
-fn page(to: SocketAddr, patience: Duration, visitor: usize) -> Result<()> {
-    let began = Instant::now();
+fn page(kept: &mut Option<Connection>, to: SocketAddr, habit: Habit, visitor: usize) -> Result<()> {
+    let (began, patience) = (Instant::now(), habit.patience);
     let cookie = format!("Cookie: visitor={visitor}\r\n");
-    let answer = Connection::open_within(to, None, patience).and_then(|connection| connection.last_get_as(&cookie));
+    let connect = || Connection::open_within(to, None, patience);
+    let answer = match kept.take() {
+        _ if !habit.keeps => connect().and_then(|connection| connection.last_get_as(&cookie)),
+        None => connect().and_then(|connection| ask_and_keep(kept, connection, &cookie)),
+        Some(connection) => match ask_and_keep(kept, connection, &cookie) {
+            // As browsers do: a connection that was kept may have been closed meanwhile.
+            Err(error) if is_closed(&error) => connect().and_then(|connection| ask_and_keep(kept, connection, &cookie)),
+            answer => answer,
+        },
+    };
     ensure!(began.elapsed() < patience, "no answer in {patience:?}");
     let status = answer?.status;
     ensure!(status < 500, "status {status}");
     Ok(())
+}
+
+fn ask_and_keep(kept: &mut Option<Connection>, mut connection: Connection, cookie: &str) -> Result<Answer> {
+    let answer = connection.get_as(cookie)?;
+    *kept = Some(connection);
+    Ok(answer)
+}
+
+/// Whether the other side had closed the connection.
+fn is_closed(error: &anyhow::Error) -> bool {
+    let kind = error.root_cause().downcast_ref::<io::Error>().map(io::Error::kind);
+    kind.is_none_or(|kind| matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe))
 }

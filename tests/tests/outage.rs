@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
-use lab::{Lab, Layout, Replay, Scene, site::Failure, test};
+use lab::{Lab, Layout, Replay, Scene, VIEWS, site::Failure, test};
 
 const DAY: Duration = Duration::from_secs(12);
 
@@ -79,6 +79,8 @@ fn replay(failure: Failure, detached_for: Duration) -> Replay {
         clients: 36,
         day: DAY,
         detached_for,
+        views: VIEWS,
+        keep_alive: false,
         retries: false,
         interrupted: Arc::new(AtomicBool::new(false)),
     }

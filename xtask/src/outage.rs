@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use lab::{Course, Lab, Layout, Replay, site::Failure};
+use lab::{Course, Lab, Layout, Replay, VIEWS, site::Failure};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     flag,
@@ -41,6 +41,12 @@ pub(crate) struct Arguments {
     /// Seconds that web-02 is detached for; nobody puts it back [default: 15 % of the day]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     detached_for: Option<u64>,
+    /// Pages that a visitor views
+    #[arg(long, value_name = "N", default_value_t = VIEWS, value_parser = clap::value_parser!(u32).range(1..=100))]
+    views: u32,
+    /// Visitors keep their connection from page to page
+    #[arg(long)]
+    keep_alive: bool,
     /// Visitors who get no page ask for it once more
     #[arg(long)]
     retries: bool,
@@ -73,6 +79,8 @@ fn replay(arguments: &Arguments) -> Result<()> {
         clients: arguments.clients,
         day,
         detached_for: arguments.detached_for.map_or(day.mul_f64(0.15), Duration::from_secs),
+        views: arguments.views,
+        keep_alive: arguments.keep_alive,
         retries: arguments.retries,
         interrupted,
     };

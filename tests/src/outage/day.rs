@@ -36,11 +36,12 @@ impl Day {
         self.length.mul_f64(IDLE)
     }
 
-    /// Pages that are kept for visitors at the peak, by all servers together: a page stays while its visitor views others, one
-    /// more on average, and then for [`Day::idle`].
+    /// Pages that are kept for visitors at the peak who view so many each, by all servers together: a page stays while its visitor
+    /// views others, half of them on average, and then for [`Day::idle`].
     #[must_use]
-    pub fn pages_remembered_at_peak(self) -> f64 {
-        f64::from(self.clients) * (IDLE + THINK) / THINK
+    pub fn pages_remembered_at_peak(self, views: u32) -> f64 {
+        let others = f64::from(views - 1) / 2.0;
+        f64::from(self.clients) * (IDLE + others * THINK) / THINK
     }
 
     /// When visitors come who view so many pages each.

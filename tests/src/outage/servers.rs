@@ -40,7 +40,7 @@ impl Servers {
 fn start(lab: &Lab, replay: &Replay, web: &Node, phase: f64) -> Result<(Process, Cgroup)> {
     let cgroup = lab.limit_memory(web, MEMORY)?;
     let day = replay.load();
-    let page = room(MEMORY) as f64 * PEAK / day.pages_remembered_at_peak();
+    let page = room(MEMORY) as f64 * PEAK / day.pages_remembered_at_peak(replay.views);
     // Bursts come in the second half of each quarter of the day, in one server after the other.
     let every = replay.day / 4;
     let options = [

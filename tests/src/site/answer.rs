@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Failure, sessions::Sessions};
+use super::{Failure, door::Door, sessions::Sessions};
 use crate::http::{header, read_head};
 
 /// Between two attempts to get memory, where the site waits for it.
@@ -37,28 +37,32 @@ impl Desk {
         Self { name: name.to_owned(), failure, sessions, broken: AtomicBool::new(false), requests: AtomicU64::new(0) }
     }
 
-    /// Serves one connection after the other.
-    pub(super) fn work(&self, listener: &TcpListener) {
+    /// Serves one request after the other, of new connections and of those that are kept.
+    pub(super) fn work(&self, door: &Door) {
         loop {
             // A visitor who hangs up early, or a machine without a free file for a moment: the next one, please.
-            match listener.accept() {
-                Ok((stream, _)) => drop(self.serve(&stream)),
-                Err(_) => thread::sleep(AGAIN),
+            let served = door.next().and_then(|stream| Ok(self.serve(&stream)?.then(|| door.keep(stream))));
+            if served.is_err() {
+                thread::sleep(AGAIN);
             }
         }
     }
 
-    fn serve(&self, mut stream: &TcpStream) -> io::Result<()> {
+    /// Whether the visitor keeps the connection.
+    fn serve(&self, mut stream: &TcpStream) -> io::Result<bool> {
         stream.set_read_timeout(Some(SILENCE))?;
-        let Some((head, _)) = read_head(&mut stream)? else { return Ok(()) };
+        let Some((head, _)) = read_head(&mut stream)? else { return Ok(false) };
+        let keeps = header(&head, "connection").is_some_and(|value| value.eq_ignore_ascii_case("keep-alive"));
+        let connection = if keeps { "keep-alive" } else { "close" };
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         let visitor = header(&head, "cookie").and_then(|cookie| cookie.strip_prefix("visitor="));
         // Whoever comes without a cookie, a check for one, is a visitor who has not been here yet.
         let visitor = visitor.map_or_else(|| format!("somebody {number}"), str::to_owned);
         let status = if self.view(&visitor, number) { "200 OK" } else { "500 Internal Server Error" };
         let length = self.name.len();
-        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
-        stream.write_all((head + &self.name).as_bytes())
+        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: {connection}\r\n\r\n");
+        stream.write_all((head + &self.name).as_bytes())?;
+        Ok(keeps)
     }
 
     /// Whether the visitor gets to see the page, with the request of that number.

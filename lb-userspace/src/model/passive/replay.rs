@@ -151,7 +151,7 @@ impl Stage {
         let Replay { servers, failure, day, peak, seed, .. } = replay;
         let visits = replay.visits();
         let mut rng = Rng::with_seed(seed);
-        let room = (visits.pages_remembered_at_peak() / (peak * servers as f64)) as usize;
+        let room = (visits.pages_remembered_at_peak(replay.views) / (peak * servers as f64)) as usize;
         let server = |index| Server::new(failure, (index, servers), room, millis(visits.idle()), day);
         let model = serving_of(service(&vec![1; servers]));
         let checks = (0..servers).map(|_| rng.i64(0..2000)).collect();
