@@ -268,7 +268,7 @@ impl Backend {
         let was_down = self.came_up().is_some_and(|at| at > self.judgement.since);
         let judgement = &mut self.judgement;
         if judgement.relapses == 0 && !was_down {
-            let ill = now.duration_since(judgement.since);
+            let ill = SignedDuration::from_millis(now.duration_since(judgement.since).as_millis() as i64);
             judgement.makes_up_until = Some(now.checked_add(ill).unwrap_or(Timestamp::MAX));
         }
     }
