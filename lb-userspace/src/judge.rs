@@ -52,8 +52,6 @@ const WELL: f64 = 0.02;
 /// So many times likelier must it be that a backend is well than that it still is what it was found to be, or the other way
 /// round.
 const SURE: f64 = 50.0;
-/// Less than this part of what it answered before is not much.
-const KEPT: u32 = 4;
 /// More relapses than these demand no more.
 const MOST_RELAPSES: u32 = 4;
 
@@ -139,8 +137,8 @@ pub struct Opinion {
     pub waits: bool,
     /// Whether nothing has come of some yet.
     pub lags: bool,
-    /// Whether those stay with it who are connected, and ask for much.
-    pub is_kept: bool,
+    /// Whether most of what it answers comes over connections that its clients keep.
+    pub holds: bool,
 }
 
 /// What a backend has been like for a while.
@@ -289,6 +287,8 @@ impl<'a> View<'a> {
             let span = self.now.duration_since(since).unsigned_abs();
             self.weigh(&mut opinion, Kind::Silent, span, Proportion { margin: 0.0, ..seen }, peers);
         }
+        let lately = record.since(self.before(self.settings.latency));
+        opinion.holds = lately.responses > 2 * lately.begun;
         opinion.trouble = opinion.trouble.or_else(|| seat.troubled.then(|| self.lingers(whole)).flatten());
         if let Some(reduced) = &seat.reduced {
             let lately = record.since(reduced.tried);
@@ -297,7 +297,6 @@ impl<'a> View<'a> {
             opinion.works = self.well(&lately) > 0.0;
             opinion.waits = lately.begun > 0 && !opinion.works;
             opinion.lags = self.usual.lacks(&lately);
-            opinion.is_kept = self.is_kept(record, reduced.since);
             opinion.altogether |= self.is_hopeless(record, seat, reduced.since, &peers);
         }
         opinion
@@ -316,14 +315,6 @@ impl<'a> View<'a> {
             Some(Voice::Bytes) => fine.max(tally.spoken.min(tally.opened)),
             None => fine.max(tally.handshakes - tally.slow),
         })
-    }
-
-    /// Whether it has much to answer that came over connections from before it had less, and for longer than an answer may take.
-    fn is_kept(&self, record: &Record, since: Timestamp) -> bool {
-        let ago = |moment: Timestamp| moment.checked_sub(self.settings.latency).unwrap_or(Timestamp::MIN);
-        let (lately, mut before) = (record.since(ago(self.now)), record.since(ago(since)));
-        before -= record.since(since);
-        ago(self.now) >= since && lately.responses.saturating_sub(lately.begun) > before.responses / KEPT
     }
 
     /// Whether nothing of it has worked for as long as anything may take, while its peers were well.
@@ -356,8 +347,11 @@ impl<'a> View<'a> {
 
     /// When each span until now begins, if not at a later moment.
     fn begins(&self, moment: Timestamp) -> [Timestamp; SPANS.len()] {
-        let begin = |part| self.now.checked_sub(self.settings.window / part).unwrap_or(Timestamp::MIN);
-        SPANS.map(|part| begin(part).max(moment))
+        SPANS.map(|part| self.before(self.settings.window / part).max(moment))
+    }
+
+    fn before(&self, span: Duration) -> Timestamp {
+        self.now.checked_sub(span).unwrap_or(Timestamp::MIN)
     }
 
     fn weigh(&self, opinion: &mut Opinion, kind: Kind, span: Duration, seen: Proportion, peers: Proportion) {

@@ -238,17 +238,13 @@ fn a_flood_of_syns_says_nothing_of_who_answers_its_clients_late() {
 }
 
 #[test]
-fn who_has_less_and_much_to_answer_all_the_same_has_clients_who_stay() {
-    let is_kept = |looks: u32, after: Traffic| {
-        let course = Course::of(2).go(60, &[failing(20, 10), well(20)]);
-        let since = course.looks;
-        course.go(looks, &[after, well(20)]).opinions_since(Some(since))[0].is_kept
-    };
-    let staying = Traffic { begun: 1, responses: 15, errors: 8, ..Traffic::default() };
-    assert!(is_kept(5, staying));
-    assert!(!is_kept(3, staying), "an answer may take a second");
-    assert!(!is_kept(5, failing(20, 10)), "they are new");
-    assert!(!is_kept(5, Traffic { responses: 5, errors: 3, ..staying }), "few have stayed");
+fn who_answers_more_than_twice_on_a_connection_has_clients_who_keep_theirs() {
+    let holds = |traffic: Traffic| Course::of(2).go(8, &[traffic, well(20)]).opinion().holds;
+    assert!(!holds(failing(20, 10)));
+    assert!(!holds(Traffic { begun: 10, ..failing(20, 10) }));
+    assert!(holds(Traffic { begun: 5, ..failing(20, 10) }));
+    let before = Course::of(2).go(8, &[Traffic { begun: 0, ..failing(20, 10) }, well(20)]);
+    assert!(!before.go(4, &[failing(20, 10), well(20)]).opinion().holds, "a second ago");
 }
 
 #[test]

@@ -6,9 +6,9 @@
 //! and then it rests again.
 //! Once its answers say that it is well it has all of its share at once, and half more for as long as it was ill,
 //! since what it was spared the others have to carry still. Who fails altogether, or is ill for as long as is looked back, is
-//! ejected, each time for twice as long; it returns with next to nothing. Less of its share is no relief for one whose clients stay
-//! connected: it is ejected for as long as it has been ill, which is enough to lose them. The last in rotation is never ejected, and
-//! never more than `max_ejected` of all: whoever is needed comes back at once.
+//! ejected, each time for twice as long; it returns with next to nothing. Less of its share is no relief for one whose clients keep
+//! their connections: it is out for as long as an answer may take, which is enough to lose them, and then tried again. The last in
+//! rotation is never ejected, and never more than `max_ejected` of all: whoever is needed comes back at once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -65,6 +65,8 @@ pub struct Judgement {
     makes_up_until: Option<Timestamp>,
     /// Until when it is ejected, if it is.
     pub until: Option<Timestamp>,
+    /// Whether that is only to have its clients connect anew.
+    parts: bool,
     /// How often it has been ejected altogether.
     pub ejections: u64,
     /// How many of them have not been made up for.
@@ -268,19 +270,24 @@ impl Backend {
         let was_down = self.came_up().is_some_and(|at| at > self.judgement.since);
         let judgement = &mut self.judgement;
         if judgement.relapses == 0 && !was_down {
-            let ill = SignedDuration::from_millis(now.duration_since(judgement.since).as_millis() as i64);
+            let ill = now.duration_since(judgement.since);
             judgement.makes_up_until = Some(now.checked_add(ill).unwrap_or(Timestamp::MAX));
         }
     }
 
     fn eject(&mut self, eject_for: Duration, now: Timestamp) {
         let severity = self.judgement.severity(eject_for, now);
-        self.judgement.severity = severity + 1;
-        self.leave(Judgement::doubled(eject_for, severity), now);
+        (self.judgement.severity, self.judgement.parts) = (severity + 1, false);
+        self.take_out(Judgement::doubled(eject_for, severity), now);
     }
 
-    /// Has it lose its clients, and is no worse for it.
-    fn leave(&mut self, period: SignedDuration, now: Timestamp) {
+    /// Ejects it for so short a time that it but loses its clients.
+    fn part(&mut self, latency: Duration, now: Timestamp) {
+        self.judgement.parts = true;
+        self.take_out(SignedDuration::try_from(latency).unwrap_or(SignedDuration::MAX), now);
+    }
+
+    fn take_out(&mut self, period: SignedDuration, now: Timestamp) {
         let judgement = &mut self.judgement;
         judgement.makes_up_until = None;
         judgement.ejections += 1;
@@ -291,16 +298,22 @@ impl Backend {
 
     /// Has it return with next to nothing.
     fn put_on_probation(&mut self, now: Timestamp) {
-        let cause = format!("returned on probation; it had been {}", self.passive.change.cause);
+        let how = if self.judgement.parts { "is tried again" } else { "returned on probation" };
+        let cause = format!("{how}; it had been {}", self.passive.change.cause);
         let change = Change::new(now, ACTOR, cause);
         self.passive = Held::new(Passive::Ok, change.clone());
         let judgement = &mut self.judgement;
         judgement.until = None;
         judgement.change = Some(change);
         judgement.returned = Some(now);
-        (judgement.since, judgement.fell, judgement.tried) = (now, now, now);
-        (judgement.halvings, judgement.probation, judgement.relapses) = (REST, true, 1);
+        (judgement.fell, judgement.tried, judgement.grew) = (now, now, now);
         judgement.rests_until = None;
+        if judgement.parts {
+            judgement.halvings = TRIAL;
+        } else {
+            judgement.since = now;
+            (judgement.halvings, judgement.probation, judgement.relapses) = (REST, true, 1);
+        }
     }
 }
 
@@ -373,6 +386,10 @@ impl Service {
             (judgement.slight, judgement.late) = (found.is_slight(), found.is_late());
             match () {
                 () if may_eject && (opinion.altogether || alone && beyond) => backend.eject(eject_for, now),
+                () if may_eject && beyond && opinion.holds => {
+                    backend.reduce(REST, now);
+                    backend.part(latency, now);
+                }
                 () if beyond => backend.rest(window, now),
                 () => backend.reduce(DOUBT, now),
             }
@@ -384,8 +401,7 @@ impl Service {
         }
         let lasts = |since: Timestamp| now.duration_since(since).unsigned_abs() >= window;
         let given_up = may_eject && lasts(judgement.since) && !judgement.slight;
-        let is_kept = may_eject && opinion.is_kept && !judgement.slight;
-        let ill = now.duration_since(judgement.since);
+        let parts = may_eject && opinion.holds && !judgement.slight;
         let lost = may_eject && (opinion.altogether || judgement.probation);
         match &opinion.conduct {
             Conduct::Good => {
@@ -393,7 +409,7 @@ impl Service {
                 backend.make_up(now);
             }
             Conduct::Bad(_) if lost || given_up => backend.eject(eject_for, now),
-            Conduct::Bad(_) if is_kept => backend.leave(ill, now),
+            Conduct::Bad(_) if parts => backend.part(latency, now),
             Conduct::Unclear if (opinion.stumbles || opinion.waits) && opinion.altogether && may_eject => {
                 backend.eject(eject_for, now);
             }
@@ -485,10 +501,21 @@ impl Service {
 impl Model {
     /// Acts upon what the traffic of a service says.
     pub fn judge(&mut self, name: &str, judge: &mut Judge, now: Timestamp) -> Judged {
+        let mut events = self.end_ejections(name, now);
         let belied = self.belie(name, judge, now);
         let judged = self.weigh(name, judge, now);
+        events.extend(judged.events);
         let lasts = judged.lasts || self.services.get(name).is_some_and(|service| service.is_belied());
-        Judged { shifted: judged.shifted || belied, lasts, ..judged }
+        Judged { shifted: judged.shifted || belied, lasts, events }
+    }
+
+    /// Ends ejections whose time is up: what is thought of their backends goes by what they do from here on.
+    fn end_ejections(&mut self, name: &str, now: Timestamp) -> Vec<Event> {
+        let Some(service) = self.services.get_mut(name) else { return Vec::new() };
+        if !service.backends.iter().any(|backend| service.may_return(backend, now)) {
+            return Vec::new();
+        }
+        Arc::make_mut(service).change(now, |service| service.end_ejections(now))
     }
 
     /// Notes whose checks fail though its clients have what they ask for: it does not lose those. Whether that has changed.

@@ -513,6 +513,21 @@ fn connections_that_are_kept_do_not_keep_users_with_a_server_that_fails_them() {
 }
 
 #[test]
+fn nor_with_one_that_is_short_of_memory() {
+    let kept = Replay { keeps: true, ..Replay::default() };
+    for seed in 0..4 {
+        for views in [VIEWS, 25] {
+            for failure in [Failure::OutOfMemory, Failure::Bursts, Failure::Slow] {
+                check(Replay { failure, views, seed, ..kept }, 0.01);
+            }
+        }
+        check(Replay { failure: Failure::Half, views: 25, seed, ..kept }, 0.01);
+        // A third of them, if whoever half fails kept its clients.
+        check(Replay { failure: Failure::Half, seed, ..kept }, 0.06);
+    }
+}
+
+#[test]
 fn a_server_that_leaves_some_of_its_clients_waiting_is_relieved() {
     for seed in 0..4 {
         for (percent, detached_for, most) in [(50, None, 0.025), (25, None, 0.025), (50, Some(20_000), 0.03)] {

@@ -24,7 +24,7 @@ const BAD: fn() -> Opinion = || Opinion {
     works: false,
     waits: false,
     lags: false,
-    is_kept: false,
+    holds: false,
 };
 const LOST: fn() -> Opinion = || Opinion { lost: true, altogether: true, ..BAD() };
 const GOOD: fn() -> Opinion = || Opinion { conduct: Conduct::Good, ..Opinion::default() };
@@ -67,22 +67,23 @@ fn who_fails_gets_less_and_less_and_then_nothing() {
 }
 
 #[test]
-fn whose_clients_stay_connected_loses_them() {
+fn whose_clients_keep_their_connections_loses_them() {
     let mut model = serving(&[1, 1]);
-    let kept = || Opinion { is_kept: true, ..BAD() };
-    judge(&mut model, &[kept(), GOOD()], 100);
-    assert!(!ejected(&model, "a"), "they may leave by themselves");
-    judge(&mut model, &[BAD(), GOOD()], 101);
-    judge(&mut model, &[Opinion { is_kept: true, ..UNCLEAR() }, GOOD()], 102);
-    assert!(!ejected(&model, "a"));
-    judge(&mut model, &[kept(), GOOD()], 103);
-    let until = backend(&model, "a").judgement.until;
-    assert_eq!((ejected(&model, "a"), until), (true, Some(at(106))));
-    model.tick(at(106));
-    assert_eq!((ejected(&model, "a"), share(&model, "a")), (false, 1.0 / 32.0));
-    // Who has not changed is out for as long as anybody.
-    judge(&mut model, &[BAD(), GOOD()], 107);
-    assert_eq!(backend(&model, "a").judgement.until, Some(at(137)));
+    let holding = |opinion| Opinion { holds: true, ..opinion };
+    assert_eq!(judge(&mut model, &[holding(BAD()), GOOD()], 100)[0], "a passive ok->ejected (traffic)");
+    for second in [101, 103, 105, 107] {
+        assert_eq!(backend(&model, "a").judgement.until, Some(at(second)));
+        let ended = model.end_ejections("web", at(second));
+        assert_eq!(told(&ended)[0], "a passive ejected->reduced (traffic)");
+        assert_eq!(share(&model, "a"), 1.0 / 8.0);
+        judge(&mut model, &[holding(Opinion { stumbles: true, ..UNCLEAR() }), GOOD()], second);
+        assert!(!ejected(&model, "a"), "too little is known");
+        judge(&mut model, &[holding(BAD()), GOOD()], second + 1);
+        assert!(ejected(&model, "a"));
+    }
+    model.end_ejections("web", at(109));
+    judge(&mut model, &[holding(BAD()), GOOD()], 110);
+    assert_eq!(backend(&model, "a").judgement.until, Some(at(140)), "for ten seconds");
 }
 
 #[test]
