@@ -46,6 +46,19 @@ fn what_leaks_in_bursts_is_relieved_by_the_forgotten_server() {
     relieved(Failure::Bursts);
 }
 
+#[test]
+fn visitors_who_keep_their_connections_are_not_left_with_who_fails_every_other_time() {
+    test(&Layout::default(), |lab| {
+        let day = Duration::from_secs(30);
+        let half = Replay { day, clients: 120, keep_alive: true, ..replay(Failure::Half, 2 * day) };
+        let course = half.with_lb(lab, &mut tell)?;
+        println!("{} of {} failed", course.failed, course.sent);
+        // A third of them with nobody to call web-02 back, and one in eight if web-01 only got no new ones.
+        assert!(course.failed_share() <= 0.06, "{course:?}");
+        Ok(())
+    });
+}
+
 /// The detachment outlives the day: who does not want to lose users calls web-02 back.
 fn relieved(failure: Failure) {
     test(&Layout::default(), |lab| {
