@@ -215,17 +215,10 @@ pub fn advance<T: Tables>(tables: &T, event: &Event) -> bool {
     if let Some(flow) = flow::step(tables, &slot.word, flow, after) {
         let may_abort =
             matches!(flow.state(), State::Answered | State::Established | State::BackendClosed | State::Tentative);
-        if may_abort
-            && Flags(event.flags).rst()
-            && let Some(counters) = tables.counters(flow.backend())
-        {
-            tables.count(&counters.aborted, 1);
-        }
         let next = after(flow);
-        if opens(flow, next)
-            && let Some(counters) = tables.counters(flow.backend())
-        {
-            tables.count(&counters.opened, 1);
+        if let Some(counters) = tables.counters(flow.backend()) {
+            tables.count(&counters.aborted, u64::from(may_abort && Flags(event.flags).rst()));
+            tables.count(&counters.opened, u64::from(opens(flow, next)));
         }
         if closes(service, flow, next) {
             closed(tables, service, flow.backend());
