@@ -20,7 +20,7 @@ use jiff::Timestamp;
 
 use self::{
     proportion::Proportion,
-    record::{Record, Tally, Usual, Voice},
+    record::{Record, Tally, Usual, Voice, before},
 };
 use crate::{config::Passive, dataplane::BackendSight};
 
@@ -185,7 +185,7 @@ impl Judge {
     pub fn is_well(&self, service: &str, backend: &str, settings: &Passive, now: Timestamp) -> bool {
         let record = self.services.get(service).and_then(|backends| backends.get(backend));
         record.is_some_and(|record| {
-            let lately = record.since(now.checked_sub(settings.latency).unwrap_or(Timestamp::MIN));
+            let lately = record.since(before(settings.latency, now));
             lately.responses > 0 && f64::from(lately.errors) <= WELL * f64::from(lately.responses)
         })
     }
@@ -268,11 +268,11 @@ impl<'a> View<'a> {
         let own = seat.cleared.map_or(past, |cleared| record.spans(self.begins(cleared)));
         let pair = |at: usize| Pair { own: own[at], peers: peers[at] };
         let whole = pair(SPANS.len() - 1);
+        let usually = Kind::ALL.map(|kind| self.of(kind, whole).1);
         for (at, part) in SPANS.into_iter().enumerate() {
             let (span, pair) = (self.settings.window / part, pair(at));
-            for kind in Kind::ALL {
+            for (kind, usually) in Kind::ALL.into_iter().zip(usually) {
                 let (seen, mut peers) = self.of(kind, pair);
-                let usually = self.of(kind, whole).1;
                 // Of few connections without an answer none are well enough known, unless they do as they did all along.
                 if peers.of < COMPARABLE
                     || kind == Kind::Silent && peers.of >= SOLID && peers.share() <= usually.share()
@@ -287,7 +287,7 @@ impl<'a> View<'a> {
             let span = self.now.duration_since(since).unsigned_abs();
             self.weigh(&mut opinion, Kind::Silent, span, Proportion { margin: 0.0, ..seen }, peers);
         }
-        let lately = record.since(self.before(self.settings.latency));
+        let lately = record.since(before(self.settings.latency, self.now));
         opinion.holds = lately.responses > 2 * lately.begun;
         opinion.trouble = opinion.trouble.or_else(|| seat.troubled.then(|| self.lingers(whole)).flatten());
         if let Some(reduced) = &seat.reduced {
@@ -347,11 +347,7 @@ impl<'a> View<'a> {
 
     /// When each span until now begins, if not at a later moment.
     fn begins(&self, moment: Timestamp) -> [Timestamp; SPANS.len()] {
-        SPANS.map(|part| self.before(self.settings.window / part).max(moment))
-    }
-
-    fn before(&self, span: Duration) -> Timestamp {
-        self.now.checked_sub(span).unwrap_or(Timestamp::MIN)
+        SPANS.map(|part| before(self.settings.window / part, self.now).max(moment))
     }
 
     fn weigh(&self, opinion: &mut Opinion, kind: Kind, span: Duration, seen: Proportion, peers: Proportion) {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result};
 use lab::{Connection, Daemon, Family, Front, Json, Lab, Layout, Nginx, Segment, Service, eventually, run, test};
 
 const ESTABLISHED: usize = 1_000;
@@ -124,14 +124,12 @@ fn arrived(lab: &Lab) -> Result<u64> {
 /// arrives between two looks.
 fn passed(lab: &Lab) -> Result<u64> {
     let counters = run(lab.front().command("cat").args(["/proc/self/net/snmp", "/proc/self/net/snmp6"]), "")?;
-    let words = |prefix: &str| {
+    let word = |prefix: &str, at: usize| -> Result<u64> {
         let line = counters.lines().rfind(|line| line.starts_with(prefix));
-        line.map(|line| line.split_whitespace().collect::<Vec<_>>()).unwrap_or_default()
+        let word = line.and_then(|line| line.split_whitespace().nth(at));
+        Ok(word.with_context(|| format!("no {prefix}: {counters}"))?.parse()?)
     };
-    let value = |words: Vec<&str>, at: usize| words.get(at).and_then(|word| word.parse().ok());
-    let received = (value(words("Ip:"), 3), value(words("Ip6InReceives"), 1));
-    let (Some(v4), Some(v6)): (Option<u64>, Option<u64>) = received else { bail!("no such counters: {counters}") };
-    Ok(v4 + v6)
+    Ok(word("Ip:", 3)? + word("Ip6InReceives", 1)?)
 }
 
 fn number(value: &Json) -> u64 {

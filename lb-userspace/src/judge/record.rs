@@ -364,9 +364,9 @@ impl AddAssign for Usual {
 }
 
 impl Silence {
-    fn take(&mut self, voice: Voice, tally: &Tally, is_well: impl Fn(Timestamp) -> bool, now: Timestamp) {
+    fn take(&mut self, voice: Voice, tally: &Tally, illness: Option<Illness>, now: Timestamp) {
         if tally.heard(voice).answers > 0 {
-            let waited = self.unanswered.take().filter(|(at, sum)| sum.opened >= HANDFUL && is_well(*at));
+            let waited = self.unanswered.take().filter(|(at, sum)| sum.opened >= HANDFUL && teaches(illness, *at));
             let waited = waited.map_or(Duration::ZERO, |(at, _)| now.duration_since(at).unsigned_abs());
             self.patience = self.patience.max(waited);
         } else if tally.opened > 0 || self.unanswered.is_some() {
@@ -386,14 +386,12 @@ impl Record {
         let tally = Tally::between(&self.last, &sight, latency, seen.address.is_ipv6());
         self.last = sight;
         let Some(tally) = tally else {
-            self.looks.clear();
-            (self.http.unanswered, self.bytes.unanswered) = (None, None);
+            self.begin_anew();
             return;
         };
         if self.looks.back().is_some_and(|(at, _)| *at > now) {
             // The clock was put back.
-            self.looks.clear();
-            (self.http.unanswered, self.bytes.unanswered) = (None, None);
+            self.begin_anew();
         }
         if tally.is_bad() {
             self.alarmed = Some(now);
@@ -401,16 +399,20 @@ impl Record {
         self.wait(&tally, now);
         self.looks.push_back((now, tally));
         while let Some((at, old)) = self.looks.pop_front_if(|(at, _)| !is_within(*at, window, now)) {
-            if self.teaches(at) {
+            if teaches(self.illness, at) {
                 self.older.learn(&old);
             }
         }
     }
 
+    fn begin_anew(&mut self) {
+        self.looks.clear();
+        (self.http.unanswered, self.bytes.unanswered) = (None, None);
+    }
+
     fn wait(&mut self, tally: &Tally, now: Timestamp) {
-        let illness = self.illness;
         for (voice, silence) in [(Voice::Http, &mut self.http), (Voice::Bytes, &mut self.bytes)] {
-            silence.take(voice, tally, |at| teaches(illness, at), now);
+            silence.take(voice, tally, self.illness, now);
         }
     }
 
@@ -431,14 +433,9 @@ impl Record {
 
     /// Takes it that it is ill by now, and may have been for a span of time when that was found.
     pub(super) fn fell_ill(&mut self, span: Duration, window: Duration, now: Timestamp) {
-        let from = now.checked_sub(span).unwrap_or(Timestamp::MIN);
+        let from = before(span, now);
         let lasts = self.illness.filter(|illness| is_within(illness.until, window, now));
         self.illness = Some(Illness { from: lasts.map_or(from, |illness| illness.from), until: now });
-    }
-
-    /// Whether what happened then says what is usual.
-    fn teaches(&self, at: Timestamp) -> bool {
-        teaches(self.illness, at)
     }
 
     /// What happened after a moment.
@@ -470,7 +467,7 @@ impl Record {
     pub(super) fn usual(&self, span: Duration, now: Timestamp) -> Usual {
         let mut usual = self.older;
         let looks = self.looks.iter().take_while(|(at, _)| !is_within(*at, span, now));
-        looks.filter(|(at, _)| self.teaches(*at)).for_each(|(_, tally)| usual.learn(tally));
+        looks.filter(|(at, _)| teaches(self.illness, *at)).for_each(|(_, tally)| usual.learn(tally));
         usual
     }
 
@@ -484,8 +481,14 @@ impl Record {
     }
 }
 
+/// Whether what happened then says what is usual.
 fn teaches(illness: Option<Illness>, at: Timestamp) -> bool {
     illness.is_none_or(|Illness { from, until }| at < from || at > until || at.duration_since(from) > HABIT)
+}
+
+/// The moment a span of time ago.
+pub(super) fn before(span: Duration, now: Timestamp) -> Timestamp {
+    now.checked_sub(span).unwrap_or(Timestamp::MIN)
 }
 
 fn is_within(at: Timestamp, span: Duration, now: Timestamp) -> bool {

@@ -117,8 +117,7 @@ impl Judgement {
     }
 
     fn doubled(eject_for: Duration, times: u32) -> SignedDuration {
-        let period = eject_for.saturating_mul(1 << times.min(MOST_DOUBLINGS));
-        SignedDuration::try_from(period).unwrap_or(SignedDuration::MAX)
+        signed(eject_for.saturating_mul(1 << times.min(MOST_DOUBLINGS)))
     }
 
     /// How many ejections count: one is made up for by as long a time of good conduct.
@@ -218,7 +217,7 @@ impl Backend {
     /// Has it rest, at least for as long as is judged at a time.
     fn rest(&mut self, window: Duration, now: Timestamp) {
         self.reduce(if self.judgement.slight { TRIAL } else { REST }, now);
-        let least = SignedDuration::try_from(window / judge::SHORTEST).unwrap_or(SignedDuration::MAX);
+        let least = signed(window / judge::SHORTEST);
         let period = least.max(now.duration_since(self.judgement.since) / AGAIN);
         self.judgement.rests_until = Some(now.checked_add(period).unwrap_or(Timestamp::MAX));
     }
@@ -284,7 +283,7 @@ impl Backend {
     /// Ejects it for so short a time that it but loses its clients.
     fn part(&mut self, latency: Duration, now: Timestamp) {
         self.judgement.parts = true;
-        self.take_out(SignedDuration::try_from(latency).unwrap_or(SignedDuration::MAX), now);
+        self.take_out(signed(latency), now);
     }
 
     fn take_out(&mut self, period: SignedDuration, now: Timestamp) {
@@ -565,6 +564,11 @@ impl Model {
         });
         Judged { shifted: shares(service) != before, lasts: !is_clean(service), events }
     }
+}
+
+/// As times are counted with.
+fn signed(span: Duration) -> SignedDuration {
+    SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
 use proptest::prelude::*;
 
@@ -34,6 +34,12 @@ const UNCLEAR: fn() -> Opinion = || Opinion { works: true, ..Opinion::default() 
 fn judge(model: &mut Model, opinions: &[Opinion], second: i64) -> Vec<String> {
     let service = Arc::make_mut(model.services.get_mut("web").unwrap());
     told(&service.change(at(second), |service| service.act_upon(opinions, at(second))))
+}
+
+/// Checks "a" once in each of these seconds.
+fn check(model: &mut Model, passes: bool, seconds: Range<i64>) {
+    let result = if passes { Ok("connected".to_owned()) } else { Err("refused".to_owned()) };
+    seconds.for_each(|second| drop(model.observe("web", "a", &result, at(second))));
 }
 
 fn ejected(model: &Model, name: &str) -> bool {
@@ -290,9 +296,9 @@ fn what_was_before_a_server_came_up_counts_no_more() {
     let mut model = serving(&[1, 1]);
     let cleared = |model: &Model| model.services["web"].seats()[0].cleared;
     assert_eq!(cleared(&model), Some(at(10)));
-    (20..23).for_each(|second| drop(model.observe("web", "a", &Err("refused".into()), at(second))));
+    check(&mut model, false, 20..23);
     assert_eq!(cleared(&model), None);
-    (24..26).for_each(|second| drop(model.observe("web", "a", &Ok("connected".into()), at(second))));
+    check(&mut model, true, 24..26);
     assert_eq!(cleared(&model), Some(at(25)));
 }
 
@@ -300,8 +306,8 @@ fn what_was_before_a_server_came_up_counts_no_more() {
 fn who_was_relieved_and_then_down_is_judged_from_when_it_came_up_and_makes_up_for_nothing() {
     let mut model = serving(&[1, 1]);
     judge(&mut model, &[BAD(), GOOD()], 20);
-    (21..24).for_each(|second| drop(model.observe("web", "a", &Err("refused".into()), at(second))));
-    (24..26).for_each(|second| drop(model.observe("web", "a", &Ok("connected".into()), at(second))));
+    check(&mut model, false, 21..24);
+    check(&mut model, true, 24..26);
     let reduced = model.services["web"].seats()[0].reduced.unwrap();
     assert_eq!((reduced.tried, reduced.since), (at(25), at(25)));
     judge(&mut model, &[GOOD(), GOOD()], 26);
@@ -343,8 +349,8 @@ fn whose_checks_fail_while_its_clients_have_what_they_ask_for_keeps_them() {
 fn who_was_restarted_while_it_was_ejected_returns() {
     let mut model = serving(&[1, 1]);
     judge(&mut model, &[LOST(), GOOD()], 100);
-    (101..104).for_each(|second| drop(model.observe("web", "a", &Err("refused".into()), at(second))));
-    (104..106).for_each(|second| drop(model.observe("web", "a", &Ok("connected".into()), at(second))));
+    check(&mut model, false, 101..104);
+    check(&mut model, true, 104..106);
     model.tick(at(106));
     assert_eq!((ejected(&model, "a"), share(&model, "a")), (false, 1.0 / 32.0));
 }
