@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use lab::{Daemon, Family, Health, Lab, Layout, Progress, Server, Service, backend};
+use lab::{Daemon, Family, Health, Json, Lab, Layout, Progress, Server, Service, backend};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     flag,
@@ -56,9 +56,8 @@ pub(crate) fn demo(duration: Option<Duration>) -> Result<()> {
         thread::sleep(TICK);
         let status = daemon.status()?;
         let victim = backend(&status, SERVERS[0])?;
-        let in_rotation = victim["in_rotation"] == true;
         let progress = load.progress();
-        let next = next_stage(&story, in_rotation, duration);
+        let next = next_stage(&story, victim, duration);
         if let Some(next) = next {
             // The server first: a stage begins with what it is named after.
             story.enter(next, &progress);
@@ -79,13 +78,16 @@ pub(crate) fn demo(duration: Option<Duration>) -> Result<()> {
         objections.push("web-01 did not come back into rotation".to_owned());
     }
     if !objections.is_empty() {
-        bail!("this is not how it should be:\n  {}", objections.join("\n  "));
+        bail!("this is not how it should be:\n  {}\n{}", objections.join("\n  "), lab.logs());
     }
     Ok(())
 }
 
 /// The stage that follows, when its time has come.
-fn next_stage(story: &Story, in_rotation: bool, duration: Option<Duration>) -> Option<Stage> {
+fn next_stage(story: &Story, victim: &Json, duration: Option<Duration>) -> Option<Stage> {
+    let in_rotation = victim["in_rotation"] == true;
+    // It lost its share when connections were refused, and has it again once its first answers are good.
+    let has_its_share = in_rotation && victim["share"].is_null();
     let once = duration.is_some();
     let duration = duration.unwrap_or(UNHURRIED);
     match story.stage() {
@@ -93,7 +95,7 @@ fn next_stage(story: &Story, in_rotation: bool, duration: Option<Duration>) -> O
         Stage::Balanced => (story.elapsed() > duration.mul_f64(0.3)).then_some(Stage::Failing),
         Stage::Failing => (!in_rotation).then_some(Stage::Without),
         Stage::Without => (story.elapsed() > duration.mul_f64(0.2)).then_some(Stage::Recovering),
-        Stage::Recovering => in_rotation.then_some(Stage::Balanced),
+        Stage::Recovering => has_its_share.then_some(Stage::Balanced),
     }
 }
 
