@@ -1,5 +1,8 @@
 //! Encapsulation: the client's packet, whole, inside one to the backend, which answers the client directly.
 //!
+//! The outer header has the class of the inner one, so that the network on the way treats and marks the packet as its own (RFC 2983,
+//! RFC 6040).
+//!
 //! IP in IP (RFC 2003, RFC 2473, RFC 4213), or GUE variant 1 (draft-ietf-intarea-gue-09, section 4): the same behind a UDP
 //! header, so that routers and network cards spread the flows.
 
@@ -10,6 +13,7 @@ use network_types::{
 };
 
 use crate::{
+    ecn,
     header::Byte,
     ip::{Fragment, IPV4, IPV6, Ip, L3, UDP},
     layout::{Backend, Service, backend_flags, forward},
@@ -21,9 +25,6 @@ use crate::{
 
 /// The port of GUE (IANA).
 pub const GUE_PORT: Be16 = Be16::new(6080);
-
-/// Hop limit of outer headers.
-const HOPS: u8 = 64;
 
 /// Bytes that the way to a backend adds to a packet.
 #[inline(always)]
@@ -73,16 +74,16 @@ fn encapsulate<I: Ip, P: Packet>(
 ) -> Result<Verdict, DropReason> {
     let protocol = if gue { UDP } else { I::ENCAPSULATED };
     let ip = packet.at_mut::<I>(L3).ok_or(DropReason::Internal)?;
-    let (inner, hops) = (ip.total_length(), ip.hop_limit());
+    let (inner, hops, class) = (ip.total_length(), ip.hop_limit(), ip.class());
     let payload = if gue { inner.wrapping_add(size_of::<UdpHdr>() as u16) } else { inner };
     ip.set_hop_limit(hops.wrapping_sub(1));
     if !packet.adjust_head(-i32::from(added(backend, gue))) {
         return Err(DropReason::Internal);
     }
     let l4 = if backend.flags & backend_flags::IPV6 == 0 {
-        push::<Ipv4Hdr, P>(packet, backend, payload, protocol)
+        push::<Ipv4Hdr, P>(packet, backend, class, payload, protocol)
     } else {
-        push::<Ipv6Hdr, P>(packet, backend, payload, protocol)
+        push::<Ipv6Hdr, P>(packet, backend, class, payload, protocol)
     };
     let l4 = l4.ok_or(DropReason::Internal)?;
     if gue {
@@ -100,11 +101,11 @@ fn encapsulate<I: Ip, P: Packet>(
 
 /// Writes Ethernet type and outer header; the offset of what is behind them.
 #[inline(always)]
-fn push<O: Ip, P: Packet>(packet: &mut P, backend: &Backend, payload: u16, protocol: u8) -> Option<usize> {
+fn push<O: Ip, P: Packet>(packet: &mut P, backend: &Backend, class: u8, payload: u16, protocol: u8) -> Option<usize> {
     packet.at_mut::<EthHdr>(0)?.ether_type = O::ETHER_TYPE.raw();
     let source = O::Address::from_words(backend.source);
     let destination = O::Address::from_words(backend.address);
-    packet.at_mut::<O>(L3)?.start(source, destination, payload, protocol, HOPS);
+    packet.at_mut::<O>(L3)?.start(source, destination, class, payload, protocol);
     Some(L3 + size_of::<O>())
 }
 
@@ -112,7 +113,7 @@ fn push<O: Ip, P: Packet>(packet: &mut P, backend: &Backend, payload: u16, proto
 #[inline(always)]
 pub fn decapsulate<P: Packet>(packet: &mut P) -> Option<bool> {
     let eth = *packet.at::<EthHdr>(0)?;
-    let (mut l4, mut protocol) = match Be16::from_raw(eth.ether_type) {
+    let (mut l4, mut protocol, class) = match Be16::from_raw(eth.ether_type) {
         Ipv4Hdr::ETHER_TYPE => outer::<Ipv4Hdr, P>(packet)?,
         Ipv6Hdr::ETHER_TYPE => outer::<Ipv6Hdr, P>(packet)?,
         _ => return Some(false),
@@ -129,21 +130,32 @@ pub fn decapsulate<P: Packet>(packet: &mut P) -> Option<bool> {
             _ => return Some(false),
         };
     }
-    let ether_type = match protocol {
-        IPV4 => Ipv4Hdr::ETHER_TYPE,
-        IPV6 => Ipv6Hdr::ETHER_TYPE,
+    let (ether_type, is_marked) = match protocol {
+        IPV4 => (Ipv4Hdr::ETHER_TYPE, mark::<Ipv4Hdr, P>(packet, l4, class)?),
+        IPV6 => (Ipv6Hdr::ETHER_TYPE, mark::<Ipv6Hdr, P>(packet, l4, class)?),
         _ => return Some(false),
     };
-    if !packet.adjust_head((l4 - L3) as i32) {
+    if !is_marked || !packet.adjust_head((l4 - L3) as i32) {
         return Some(false);
     }
     *packet.at_mut::<EthHdr>(0)? = EthHdr { ether_type: ether_type.raw(), ..eth };
     Some(true)
 }
 
-/// Offset and protocol of what is in a packet that is not a fragment.
+/// Offset and protocol of what is in a packet that is not a fragment, and the packet's class.
 #[inline(always)]
-fn outer<I: Ip, P: Packet>(packet: &P) -> Option<(usize, u8)> {
+fn outer<I: Ip, P: Packet>(packet: &P) -> Option<(usize, u8, u8)> {
     let ip = packet.at::<I>(L3)?;
-    (ip.fragment() == Fragment::Whole).then_some((L3 + ip.length()?, ip.protocol()))
+    (ip.fragment() == Fragment::Whole).then_some((L3 + ip.length()?, ip.protocol(), ip.class()))
+}
+
+/// Marks the packet inside one of a class with the congestion that that one met; false where it may not be told of it.
+#[inline(always)]
+fn mark<I: Ip, P: Packet>(packet: &mut P, inner: usize, class: u8) -> Option<bool> {
+    let ip = packet.at_mut::<I>(inner)?;
+    let Some(marked) = ecn::decapsulated(class, ip.class()) else { return Some(false) };
+    if marked != ip.class() {
+        ip.set_class(marked);
+    }
+    Some(true)
 }

@@ -15,7 +15,7 @@ use crate::{
     event::is_nat,
     flow,
     header::{Byte, Icmp, Ports},
-    ip::{Fragment, IPV4, IPV6, Ip, L3, TCP, UDP},
+    ip::{BEST_EFFORT, Fragment, HOPS, IPV4, IPV6, Ip, L3, TCP, UDP},
     layout::{Backend, Path, Service, backend_flags},
     nat,
     packet::Packet,
@@ -26,9 +26,6 @@ use crate::{
     verdict::{DropReason, Verdict},
     wire::{Address, Be16},
 };
-
-/// Hop limit of what starts here.
-const HOPS: u8 = 64;
 
 /// Packets of its own that a CPU sends in half a second.
 const ANSWERS_PER_TICK: u64 = 500;
@@ -312,7 +309,7 @@ pub fn too_big<I: Ip, P: Packet, T: Tables>(
         sum += from.sum() + to.sum() + u64::from(Be16::new(length).raw()) + u64::from(u16::from(I::ICMP).to_be());
     }
     packet.at_mut::<Icmp>(l4)?.check = (!fold(sum)).to_ne_bytes();
-    packet.at_mut::<I>(L3)?.start(from, to, length, I::ICMP, HOPS);
+    packet.at_mut::<I>(L3)?.start(from, to, BEST_EFFORT, length, I::ICMP);
     rewrite::leave(packet, path).ok()
 }
 

@@ -26,6 +26,11 @@ pub const IPV4: u8 = 4;
 /// IP protocol number of IPv6 in IP.
 pub const IPV6: u8 = 41;
 
+/// Hop limit of headers that start here (RFC 1700).
+pub const HOPS: u8 = 64;
+/// Class of packets that are nothing special, which know nothing of congestion notification.
+pub const BEST_EFFORT: u8 = 0;
+
 /// An IP header.
 pub trait Ip: Header {
     /// An address of this family.
@@ -56,12 +61,16 @@ pub trait Ip: Header {
     fn destination(&self) -> Self::Address;
     /// Time to live or hop limit.
     fn hop_limit(&self) -> u8;
+    /// Differentiated services and congestion notification (RFC 2474, RFC 3168).
+    fn class(&self) -> u8;
     /// Sum of the header's words, options apart, as a checksum's operand.
     fn sum(&self) -> u64;
     /// Bytes of header and payload.
     fn total_length(&self) -> u16;
-    /// Writes a header without options, for `payload` bytes that start here.
-    fn start(&mut self, source: Self::Address, destination: Self::Address, payload: u16, protocol: u8, hops: u8);
+    /// Writes a header without options, for `payload` bytes of a class that start here.
+    fn start(&mut self, source: Self::Address, destination: Self::Address, class: u8, payload: u16, protocol: u8);
+    /// Sets the class, header checksum included.
+    fn set_class(&mut self, class: u8);
     /// Sets time to live or hop limit, header checksum included.
     fn set_hop_limit(&mut self, hops: u8);
     /// Sets both addresses, takes one hop off the limit, and mends the header checksum. `change` is that of the addresses.
@@ -176,6 +185,11 @@ impl Ip for Ipv4Hdr {
     }
 
     #[inline(always)]
+    fn class(&self) -> u8 {
+        self.tos
+    }
+
+    #[inline(always)]
     fn sum(&self) -> u64 {
         let first = u16::from_ne_bytes([self.vihl, self.tos]);
         let hops = u16::from_ne_bytes([self.ttl, self.proto]);
@@ -190,25 +204,32 @@ impl Ip for Ipv4Hdr {
     }
 
     #[inline(always)]
-    fn start(&mut self, source: Address4, destination: Address4, payload: u16, protocol: u8, hops: u8) {
+    fn start(&mut self, source: Address4, destination: Address4, class: u8, payload: u16, protocol: u8) {
         let length = Be16::new(payload.wrapping_add(size_of::<Self>() as u16));
         let dont_fragment = Be16::new(0x4000);
-        let first = u16::from_ne_bytes([0x45, 0]);
-        let hops_protocol = u16::from_ne_bytes([hops, protocol]);
+        let first = u16::from_ne_bytes([0x45, class]);
+        let hops_protocol = u16::from_ne_bytes([HOPS, protocol]);
         let words = [first, length.raw(), dont_fragment.raw(), hops_protocol];
         let [a, b, c, d] = words.map(u64::from);
         *self = Self {
             vihl: 0x45,
-            tos: 0,
+            tos: class,
             tot_len: length.to_bytes(),
             id: [0, 0],
             frags: dont_fragment.to_bytes(),
-            ttl: hops,
+            ttl: HOPS,
             proto: protocol,
             check: (!fold(a + b + c + d + source.sum() + destination.sum())).to_ne_bytes(),
             src_addr: source.0.to_ne_bytes(),
             dst_addr: destination.0.to_ne_bytes(),
         };
+    }
+
+    #[inline(always)]
+    fn set_class(&mut self, class: u8) {
+        let [before, after] = [self.tos, class].map(|class| u16::from_ne_bytes([self.vihl, class]));
+        self.tos = class;
+        self.check = Change::default().word(before, after).apply(self.check);
     }
 
     #[inline(always)]
@@ -314,6 +335,11 @@ impl Ip for Ipv6Hdr {
     }
 
     #[inline(always)]
+    fn class(&self) -> u8 {
+        self.vcf[0] << 4 | self.vcf[1] >> 4
+    }
+
+    #[inline(always)]
     fn sum(&self) -> u64 {
         let hops = u16::from_ne_bytes([self.next_hdr, self.hop_limit]);
         let first = u64::from(u32::from_ne_bytes(self.vcf));
@@ -327,15 +353,21 @@ impl Ip for Ipv6Hdr {
     }
 
     #[inline(always)]
-    fn start(&mut self, source: Address6, destination: Address6, payload: u16, protocol: u8, hops: u8) {
+    fn start(&mut self, source: Address6, destination: Address6, class: u8, payload: u16, protocol: u8) {
         *self = Self {
-            vcf: [0x60, 0, 0, 0],
+            vcf: [0x60 | class >> 4, class << 4, 0, 0],
             payload_len: Be16::new(payload).to_bytes(),
             next_hdr: protocol,
-            hop_limit: hops,
+            hop_limit: HOPS,
             src_addr: bytemuck::cast(source.0),
             dst_addr: bytemuck::cast(destination.0),
         };
+    }
+
+    #[inline(always)]
+    fn set_class(&mut self, class: u8) {
+        let [_, label, ..] = self.vcf;
+        (self.vcf[0], self.vcf[1]) = (Self::FAMILY << 4 | class >> 4, class << 4 | label & 0x0f);
     }
 
     #[inline(always)]

@@ -9,6 +9,7 @@
 
 pub mod bench;
 pub mod checksum;
+pub mod ecn;
 pub mod encap;
 pub mod event;
 pub mod flow;

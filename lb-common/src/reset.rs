@@ -6,16 +6,13 @@ use network_types::{bitfield::BitfieldU16, tcp::TcpHdr};
 
 use crate::{
     checksum::fold,
-    ip::{Ip, L3, TCP},
+    ip::{BEST_EFFORT, Ip, L3, TCP},
     packet::Packet,
     parse::Datagram,
     rewrite,
     verdict::{DropReason, Verdict},
     wire::{Address, Be16},
 };
-
-/// Hop limit of what starts here.
-const HOPS: u8 = 64;
 
 /// Turns a segment into the answer to it; none where it cannot be: a RST is not answered, and one behind options is not
 /// worth the effort.
@@ -64,7 +61,7 @@ pub fn answer<I: Ip, P: Packet>(packet: &mut P, datagram: &Datagram<I>) -> Optio
     reset.check = (!fold(sum)).to_ne_bytes();
     *packet.at_mut::<TcpHdr>(l4)? = reset;
     let ip = packet.at_mut::<I>(L3)?;
-    ip.start(datagram.destination, datagram.source, size_of::<TcpHdr>() as u16, TCP, HOPS);
+    ip.start(datagram.destination, datagram.source, BEST_EFFORT, size_of::<TcpHdr>() as u16, TCP);
     let path = rewrite::return_path(packet)?;
     rewrite::leave(packet, path).ok()
 }

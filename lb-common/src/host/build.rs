@@ -27,6 +27,8 @@ pub struct TcpFrame<'a> {
     pub destination: SocketAddr,
     /// Control bits.
     pub flags: u8,
+    /// Differentiated services and congestion notification.
+    pub class: u8,
     /// Time to live or hop limit.
     pub hop_limit: u8,
     /// IPv4 options, a multiple of four bytes.
@@ -51,6 +53,7 @@ impl Default for TcpFrame<'_> {
             source: SocketAddr::from(([192, 0, 2, 1], 40_000)),
             destination: SocketAddr::from(([203, 0, 113, 10], 80)),
             flags: ACK,
+            class: 0,
             hop_limit: 64,
             options: &[],
             fragment: 0,
@@ -94,7 +97,7 @@ impl TcpFrame<'_> {
         match (self.source.ip(), self.destination.ip()) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 frame.extend([0x08, 0x00]);
-                let mut header = vec![0x40 | (5 + self.options.len() / 4) as u8, 0];
+                let mut header = vec![0x40 | (5 + self.options.len() / 4) as u8, self.class];
                 header.extend(((20 + self.options.len() + segment.len()) as u16).to_be_bytes());
                 header.extend([0x12, 0x34]);
                 header.extend(self.fragment.to_be_bytes());
@@ -107,7 +110,7 @@ impl TcpFrame<'_> {
                 frame.extend(header);
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+                frame.extend([0x86, 0xdd, 0x60 | self.class >> 4, self.class << 4, 0, 0]);
                 frame.extend((segment.len() as u16).to_be_bytes());
                 frame.extend([self.protocol, self.hop_limit]);
                 frame.extend(source.octets());

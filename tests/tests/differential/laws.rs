@@ -118,6 +118,11 @@ impl<'f> Packet<'f> {
         }
     }
 
+    /// Differentiated services and congestion notification.
+    fn class(&self) -> u8 {
+        if self.v6 { (self.number(self.l3) >> 4) as u8 } else { self.frame[self.l3 + 1] }
+    }
+
     /// Where in the frame things are.
     fn hop_limit(&self) -> usize {
         self.l3 + if self.v6 { 7 } else { 8 }
@@ -291,6 +296,7 @@ fn encapsulated(old: &Packet<'_>, new: &Packet<'_>, inner: usize) -> Result<()> 
     let length = old.length().wrapping_add((inner - new.l3) as u16);
     ensure!(new.length() == length, "length {} instead of {length}", new.length());
     ensure!(new.protocol == UDP || new.protocol == if old.v6 { 41 } else { 4 }, "protocol {}", new.protocol);
+    ensure!(new.class() == old.class(), "class {:02x} instead of {:02x}", new.class(), old.class());
     if new.protocol == UDP {
         let length = old.length().wrapping_add(UDP_HEADER as u16);
         ensure!(new.number(new.l4 + 4) == length, "UDP length {} instead of {length}", new.number(new.l4 + 4));

@@ -137,22 +137,45 @@ fn what_is_encapsulated_comes_out_as_it_was_but_for_a_hop() {
             tables.set_ring(slot, 0, &[2]);
             tables.backends[2].flags |= backend_flags::IPV6;
         }
-        let frame = TcpFrame { flags: SYN, payload: b"hello", ..Default::default() };
+        // Expedited, and capable of congestion notification.
+        let frame = TcpFrame { flags: SYN, class: 46 << 2 | 2, payload: b"hello", ..Default::default() };
         let (verdict, mut bytes) = from_client(&tables, frame);
         assert_eq!(verdict, Verdict::Redirect(BACKEND_IFINDEX));
         let overhead = if v6 { 40 } else { 20 } + if mode_of == forward::GUE { 8 } else { 0 };
         assert_eq!(bytes.len(), frame.bytes().len() + overhead);
         assert_eq!(bytes[..12], [2, 0, 0, 0, 0, 0x11, 2, 0, 0, 0, 0, 0x22]);
         if v6 {
-            assert_eq!(bytes[12..14], [0x86, 0xdd]);
+            assert_eq!(bytes[12..16], [0x86, 0xdd, 0x6b, 0xa0]);
             assert_eq!(usize::from(u16::from_be_bytes([bytes[18], bytes[19]])), bytes.len() - 54);
         } else {
+            assert_eq!(bytes[14..16], [0x45, frame.class]);
             assert_eq!(usize::from(u16::from_be_bytes([bytes[16], bytes[17]])), bytes.len() - 14);
             assert_eq!(bytes[26..34], [10, 0, 0, 1, 10, 0, 0, 11]);
         }
         assert_eq!(encap::decapsulate(&mut Frame::new(&mut bytes, 1)), Some(true));
         let inner = TcpFrame { hop_limit: 63, ..frame }.bytes();
         assert_eq!(bytes[12..], inner[12..], "mode {mode_of}");
+    }
+}
+
+#[test]
+fn congestion_on_the_way_to_a_backend_is_told_to_it() {
+    let mut tables = forwarding(forward::IPIP);
+    tables.backends[2..].iter_mut().for_each(|backend| backend.flags |= backend_flags::IPV6);
+    for (syn, congestion) in [(TcpFrame { flags: SYN, ..Default::default() }, 0x03), (syn_v6(), 0x30)] {
+        let sent = |class| TcpFrame { class, ..syn };
+        let marked = |class| {
+            let (_, mut bytes) = from_client(&tables, sent(class));
+            bytes[15] |= congestion;
+            bytes
+        };
+        let mut bytes = marked(2);
+        assert_eq!(encap::decapsulate(&mut Frame::new(&mut bytes, 1)), Some(true));
+        assert_eq!(bytes[12..], TcpFrame { hop_limit: 63, ..sent(3) }.bytes()[12..]);
+        // One that cannot say so is not taken out: the kernel does not know what to do with it.
+        let (mut bytes, before) = (marked(0), marked(0));
+        assert_eq!(encap::decapsulate(&mut Frame::new(&mut bytes, 1)), Some(false));
+        assert_eq!(bytes, before);
     }
 }
 
