@@ -394,9 +394,19 @@ impl Key {
     /// Indexes of the sets where the flow may stand: one of those near by, then two of the others.
     #[inline(always)]
     pub fn sets(&self, config: &Config) -> [u32; SETS] {
-        let near = (self.hash >> 32) as u32 & config.near_mask;
+        let [one, other] = self.far(config);
+        [self.near(config), one, other]
+    }
+
+    #[inline(always)]
+    fn near(&self, config: &Config) -> u32 {
+        (self.hash >> 32) as u32 & config.near_mask
+    }
+
+    #[inline(always)]
+    fn far(&self, config: &Config) -> [u32; 2] {
         let far = config.near_mask + 1 + hash::scale(self.hash << 32, config.far_sets());
-        [near, far, other(config, far, self.tag)]
+        [far, other(config, far, self.tag)]
     }
 }
 
@@ -424,17 +434,25 @@ pub fn find<T: Tables>(tables: &T, key: &Key) -> Option<FlowWord> {
 /// The flow's slot and word.
 #[inline(always)]
 pub fn locate<'t, T: Tables>(tables: &'t T, key: &Key) -> Option<(&'t FlowSlot, FlowWord)> {
-    for set in key.sets(tables.config()) {
-        let set = tables.flow_set(set)?;
-        if let Some(found) = locate_in(tables, set, key.tag) {
-            return Some(found);
-        }
-        // What was never full has no flow elsewhere.
-        if set.ways.iter().any(|slot| tables.load(&slot.word) == 0) {
-            return None;
-        }
+    let config = tables.config();
+    let near = tables.flow_set(key.near(config))?;
+    let found = locate_in(tables, near, key.tag);
+    if found.is_some() || !was_full(tables, near) {
+        return found;
     }
-    None
+    let [one, other] = key.far(config);
+    let far = tables.flow_set(one)?;
+    let found = locate_in(tables, far, key.tag);
+    if found.is_some() || !was_full(tables, far) {
+        return found;
+    }
+    locate_in(tables, tables.flow_set(other)?, key.tag)
+}
+
+/// Whether a set was full once: what was never full has no flow elsewhere.
+#[inline(always)]
+fn was_full<T: Tables>(tables: &T, set: &FlowSet) -> bool {
+    set.ways.iter().all(|slot| tables.load(&slot.word) != 0)
 }
 
 #[inline(always)]

@@ -39,6 +39,9 @@ impl<T> Table<T> {
             return None;
         }
         let start = opaque::opaque(self.0.get().addr());
-        Some((start + index * size_of::<T>()) as *mut T)
+        let entry = (start + index * size_of::<T>()) as *mut T;
+        // SAFETY: within the map. Otherwise it would be compared with null, which an option of a reference is where it is none.
+        unsafe { core::hint::assert_unchecked(!entry.is_null()) };
+        Some(entry)
     }
 }
