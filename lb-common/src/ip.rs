@@ -55,6 +55,8 @@ pub trait Ip: Header {
     fn protocol(&self) -> u8;
     /// Whether this is a fragment, and if so whether the first.
     fn fragment(&self) -> Fragment;
+    /// Whether it is of this family, has no options, and is no fragment.
+    fn is_plain(&self) -> bool;
     /// Source address.
     fn source(&self) -> Self::Address;
     /// Destination address.
@@ -126,6 +128,9 @@ pub enum Fragment {
     Later,
 }
 
+/// Version and length of an IPv4 header without options.
+const PLAIN: u8 = 0x45;
+
 impl Ip for Ipv4Hdr {
     type Address = Address4;
     const ETHER_TYPE: Be16 = Be16::new(0x0800);
@@ -170,6 +175,11 @@ impl Ip for Ipv4Hdr {
     }
 
     #[inline(always)]
+    fn is_plain(&self) -> bool {
+        self.vihl == PLAIN && self.fragment() == Fragment::Whole
+    }
+
+    #[inline(always)]
     fn source(&self) -> Address4 {
         Address4(u32::from_ne_bytes(self.src_addr))
     }
@@ -207,12 +217,12 @@ impl Ip for Ipv4Hdr {
     fn start(&mut self, source: Address4, destination: Address4, class: u8, payload: u16, protocol: u8) {
         let length = Be16::new(payload.wrapping_add(size_of::<Self>() as u16));
         let dont_fragment = Be16::new(0x4000);
-        let first = u16::from_ne_bytes([0x45, class]);
+        let first = u16::from_ne_bytes([PLAIN, class]);
         let hops_protocol = u16::from_ne_bytes([HOPS, protocol]);
         let words = [first, length.raw(), dont_fragment.raw(), hops_protocol];
         let [a, b, c, d] = words.map(u64::from);
         *self = Self {
-            vihl: 0x45,
+            vihl: PLAIN,
             tos: class,
             tot_len: length.to_bytes(),
             id: [0, 0],
@@ -317,6 +327,11 @@ impl Ip for Ipv6Hdr {
     #[inline(always)]
     fn fragment(&self) -> Fragment {
         Fragment::Whole
+    }
+
+    #[inline(always)]
+    fn is_plain(&self) -> bool {
+        self.length().is_some()
     }
 
     #[inline(always)]

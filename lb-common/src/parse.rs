@@ -4,7 +4,7 @@ use network_types::{eth::EthHdr, tcp::TcpHdr, udp::UdpHdr};
 
 use crate::{
     header::Ports,
-    ip::{Fragment, Ip, L3, TCP, UDP},
+    ip::{Ip, L3, TCP, UDP},
     packet::Packet,
     wire::{Address as _, Be16},
 };
@@ -119,15 +119,12 @@ pub enum Parsed {
 #[inline(always)]
 pub fn packet<I: Ip>(packet: &impl Packet) -> Parsed {
     let Some(ip) = packet.at::<I>(L3) else { return Parsed::Other };
-    let Some(length) = ip.length() else { return Parsed::Other };
     let protocol = ip.protocol();
-    if protocol != TCP && protocol != UDP {
-        return if I::is_rare(protocol) { Parsed::Rare } else { Parsed::Other };
+    let is_transport = protocol == TCP || protocol == UDP;
+    if is_transport && ip.is_plain() {
+        return Parsed::Datagram(protocol);
     }
-    if length != size_of::<I>() || ip.fragment() != Fragment::Whole {
-        return Parsed::Rare;
-    }
-    Parsed::Datagram(protocol)
+    if ip.length().is_some() && (is_transport || I::is_rare(protocol)) { Parsed::Rare } else { Parsed::Other }
 }
 
 /// Whether a frame is a broadcast or multicast. What is balanced would be balanced by each front node that hears it.

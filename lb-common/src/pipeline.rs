@@ -3,6 +3,7 @@
 use network_types::{
     eth::EthHdr,
     ip::{Ipv4Hdr, Ipv6Hdr},
+    tcp::TcpHdr,
     udp::UdpHdr,
 };
 
@@ -63,9 +64,12 @@ pub fn process<P: Stages, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
 
 #[inline(always)]
 fn balance<I: Ip, P: Stages, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
+    let l4 = L3 + size_of::<I>();
+    // Once it is known that a frame has room for a TCP header, nothing before that need be looked for.
+    let is_short = packet.at::<TcpHdr>(l4).is_none();
     match parse::packet::<I>(packet) {
-        Parsed::Datagram(protocol) => datagram::<Common, I, P, T>(packet, tables, L3 + size_of::<I>(), protocol),
-        Parsed::Rare => Verdict::Rare,
+        Parsed::Datagram(protocol) if !is_short => datagram::<Common, I, P, T>(packet, tables, l4, protocol),
+        Parsed::Datagram(_) | Parsed::Rare => Verdict::Rare,
         Parsed::Other => Verdict::Pass,
     }
 }

@@ -35,9 +35,20 @@ impl<'a, const ROUGH: bool> XdpFrame<'a, ROUGH> {
 
     #[inline(always)]
     fn pointer<T: Header>(&self, offset: usize) -> Option<*mut T> {
-        let start = self.data + offset;
-        let start = if ROUGH { opaque::opaque(start) } else { start };
-        (start + size_of::<T>() <= self.end).then_some(start as *mut T)
+        let (start, end) = if ROUGH {
+            let start = opaque::opaque(self.data + offset);
+            (start, start + size_of::<T>())
+        } else {
+            // SAFETY: what a header may take up behind a frame's start does not reach to the end of memory. So LLVM knows that a frame that
+            // has one header has what comes before it.
+            unsafe {
+                let start = self.data.unchecked_add(offset);
+                (start, start.unchecked_add(size_of::<T>()))
+            }
+        };
+        // SAFETY: no frame is at address 0. Otherwise it would be compared with that, which is an option's none.
+        unsafe { core::hint::assert_unchecked(start != 0) };
+        (end <= self.end).then_some(start as *mut T)
     }
 }
 

@@ -40,7 +40,7 @@ impl<T> Table<T> {
         }
         let start = opaque::opaque(self.0.get().addr());
         let entry = (start + index * size_of::<T>()) as *mut T;
-        // SAFETY: within the map. Otherwise it would be compared with null, which an option of a reference is where it is none.
+        // SAFETY: no map is at address 0. Otherwise it would be compared with that, which is an option's none.
         unsafe { core::hint::assert_unchecked(!entry.is_null()) };
         Some(entry)
     }
