@@ -125,8 +125,8 @@ pub struct Opinion {
     pub failing: Option<Finding>,
     /// That next to nothing of it works.
     pub lost: bool,
-    /// The same, while its peers are well.
-    pub altogether: bool,
+    /// That nothing of it has worked for as long as anything may take, while its peers were well.
+    pub hopeless: bool,
     /// What it has been like since its share is what it is.
     pub conduct: Conduct,
     /// Whether anything of that was bad.
@@ -297,7 +297,7 @@ impl<'a> View<'a> {
             opinion.works = self.well(&lately) > 0.0;
             opinion.waits = lately.begun > 0 && !opinion.works;
             opinion.lags = self.usual.lacks(&lately);
-            opinion.altogether |= self.is_hopeless(record, seat, reduced.since, &peers);
+            opinion.hopeless |= self.is_hopeless(record, seat, reduced.since, &peers);
         }
         opinion
     }
@@ -378,7 +378,8 @@ impl<'a> View<'a> {
         }
         let is_lost = seen.share() >= ALTOGETHER && least >= SURELY && !matches!(kind, Kind::Reset | Kind::Sluggish);
         opinion.lost |= is_lost;
-        opinion.altogether |= is_lost && known.is_some_and(|known| known < bound);
+        // It has been waited for as long as anything may take.
+        opinion.hopeless |= is_lost && kind == Kind::Silent && known.is_some_and(|known| known < bound);
     }
 
     /// What was trouble once is trouble still while half as much is left of it.

@@ -179,13 +179,11 @@ fn a_total_failure_is_found_within_two_looks_and_a_slow_one_in_time() {
 }
 
 #[test]
-fn who_fails_altogether_beside_those_who_are_well_is_told_apart() {
-    let altogether = |own: Traffic, other: Traffic| Course::of(2).go(4, &[own, other]).opinion().altogether;
-    assert!(altogether(failing(5, 5), well(5)));
-    assert!(!altogether(failing(4, 2), well(4)));
-    assert!(!altogether(failing(5, 5), failing(5, 5)));
-    assert!(!altogether(failing(5, 5), Traffic::default()), "nobody knows how the other is");
-    assert!(!altogether(Traffic { reset: 5, ..well(5) }, well(5)), "its clients may have been idle for long");
+fn who_fails_altogether_is_told_apart() {
+    let lost = |own: Traffic| Course::of(2).go(4, &[own, well(5)]).opinion().lost;
+    assert!(lost(failing(5, 5)));
+    assert!(!lost(failing(4, 2)));
+    assert!(!lost(Traffic { reset: 5, ..well(5) }), "its clients may have been idle for long");
 }
 
 #[test]
@@ -195,7 +193,7 @@ fn connections_without_a_response_count_where_responses_are_usual() {
         Course::of(2).go(60, &[before, other]).go(4, &[after, other]).opinion()
     };
     let found = opinion(well(20), silent, well(20));
-    assert_eq!((kind(&found.failing), found.altogether), (Some(Kind::Silent), true), "{found:?}");
+    assert_eq!((kind(&found.failing), found.hopeless), (Some(Kind::Silent), true), "{found:?}");
     assert_eq!(opinion(silent, silent, silent), Opinion::default(), "encrypted, say");
     // A quarter of them, as a site that is short of memory keeps waiting.
     let found = opinion(well(40), Traffic { responses: 30, ..well(40) }, well(40));
@@ -214,7 +212,7 @@ fn what_cannot_be_read_is_an_answer_nevertheless_where_servers_usually_say_somet
         Course::of(2).go(60, &[usual, usual]).go(4, &[after, usual]).opinion()
     };
     let found = opinion(80_000, 0);
-    assert_eq!((kind(&found.failing), found.altogether), (Some(Kind::Silent), true), "{found:?}");
+    assert_eq!((kind(&found.failing), found.hopeless), (Some(Kind::Silent), true), "{found:?}");
     assert_eq!(opinion(80_000, 80_000), Opinion::default());
     assert_eq!(opinion(80_000, 20_000), Opinion::default(), "shorter ones");
     assert_eq!(opinion(1000, 0), Opinion::default(), "acknowledgements, say");
@@ -257,8 +255,8 @@ fn who_does_not_answer_is_never_taken_for_well_however_long_that_lasts() {
         assert_ne!(course.conduct(since), Conduct::Good, "after {}", course.looks - since);
     }
     let opinion = course.opinions_since(Some(since)).remove(0);
-    assert!(opinion.waits && !opinion.works && opinion.altogether, "{opinion:?}");
-    assert!(!course.opinions_since(Some(course.looks - 1)).remove(1).altogether);
+    assert!(opinion.waits && !opinion.works && opinion.hopeless, "{opinion:?}");
+    assert!(!course.opinions_since(Some(course.looks - 1)).remove(1).hopeless);
 }
 
 #[test]

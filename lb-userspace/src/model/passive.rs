@@ -5,10 +5,12 @@
 //! eighth of the time that it has been ill: its share grows from look to look as its answers are good, until something fails,
 //! and then it rests again.
 //! Once its answers say that it is well it has all of its share at once, and half more for as long as it was ill,
-//! since what it was spared the others have to carry still. Who fails altogether, or is ill for as long as is looked back, is
-//! ejected, each time for twice as long; it returns with next to nothing. Less of its share is no relief for one whose clients keep
-//! their connections: it is out for as long as an answer may take, which is enough to lose them, and then tried again. The last in
-//! rotation is never ejected, and never more than `max_ejected` of all: whoever is needed comes back at once.
+//! since what it was spared the others have to carry still. Who fails altogether for as long as an answer may take, or is ill for as long as is
+//! looked back, is ejected, each time for twice as long; it returns with next to nothing. Not sooner: it may have had too much to do, and
+//! then another that has it all gets ill of it as well. Less of its share is no relief for one whose clients keep
+//! their connections: it is out for a moment, for longer each time, which loses some of them and then all, and then tried again. The last in
+//! rotation is never ejected, and never more than `max_ejected` of all: whoever is needed comes back at once, also where next to nothing of the
+//! others works, for there is nothing to lose.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,6 +30,8 @@ const TRIAL: u8 = 3;
 const DOUBT: u8 = 1;
 /// The part of the time that it has been ill that passes until it is tried again.
 const AGAIN: i32 = 8;
+/// For how long a server is ejected at first that is but to lose its clients.
+const PARTING: SignedDuration = SignedDuration::from_millis(80);
 /// So many times its share has who makes up for what the others have taken over.
 const MORE: f64 = 1.5;
 /// As often is the time of an ejection doubled at most.
@@ -65,8 +69,9 @@ pub struct Judgement {
     makes_up_until: Option<Timestamp>,
     /// Until when it is ejected, if it is.
     pub until: Option<Timestamp>,
-    /// Whether that is only to have its clients connect anew.
+    /// Whether that is only to have its clients connect anew, and how often in a row that was so.
     parts: bool,
+    partings: u32,
     /// How often it has been ejected altogether.
     pub ejections: u64,
     /// How many of them have not been made up for.
@@ -230,7 +235,7 @@ impl Backend {
             if judgement.cleared.is_some_and(lately) {
                 judgement.relapses += 1;
             } else {
-                (judgement.since, judgement.relapses) = (now, 0);
+                (judgement.since, judgement.relapses, judgement.partings) = (now, 0, 0);
             }
             judgement.fell = now;
         }
@@ -280,10 +285,13 @@ impl Backend {
         self.take_out(Judgement::doubled(eject_for, severity), now);
     }
 
-    /// Ejects it for so short a time that it but loses its clients.
+    /// Ejects it for so short a time that it but loses its clients: some of them at first, since another has to take them, but all
+    /// where it would take time to see that it still fails the others.
     fn part(&mut self, latency: Duration, now: Timestamp) {
-        self.judgement.parts = true;
-        self.take_out(signed(latency), now);
+        let (judgement, most) = (&mut self.judgement, signed(latency));
+        let period = PARTING.saturating_mul(1 << judgement.partings.min(MOST_DOUBLINGS)).min(most);
+        (judgement.parts, judgement.partings) = (true, judgement.partings + 1);
+        self.take_out(if self.judgement.late { most } else { period }, now);
     }
 
     fn take_out(&mut self, period: SignedDuration, now: Timestamp) {
@@ -384,7 +392,7 @@ impl Service {
             let beyond = found.is_beyond();
             (judgement.slight, judgement.late) = (found.is_slight(), found.is_late());
             match () {
-                () if may_eject && (opinion.altogether || alone && beyond) => backend.eject(eject_for, now),
+                () if may_eject && (opinion.hopeless || alone && beyond) => backend.eject(eject_for, now),
                 () if may_eject && beyond && opinion.holds => {
                     backend.reduce(REST, now);
                     backend.part(latency, now);
@@ -401,7 +409,7 @@ impl Service {
         let lasts = |since: Timestamp| now.duration_since(since).unsigned_abs() >= window;
         let given_up = may_eject && lasts(judgement.since) && !judgement.slight;
         let parts = may_eject && opinion.holds && !judgement.slight;
-        let lost = may_eject && (opinion.altogether || judgement.probation);
+        let lost = may_eject && (opinion.hopeless || judgement.probation);
         match &opinion.conduct {
             Conduct::Good => {
                 backend.clear("as well as the others again", now);
@@ -409,7 +417,7 @@ impl Service {
             }
             Conduct::Bad(_) if lost || given_up => backend.eject(eject_for, now),
             Conduct::Bad(_) if parts => backend.part(latency, now),
-            Conduct::Unclear if (opinion.stumbles || opinion.waits) && opinion.altogether && may_eject => {
+            Conduct::Unclear if (opinion.stumbles || opinion.waits) && opinion.hopeless && may_eject => {
                 backend.eject(eject_for, now);
             }
             _ if judgement.rests_until.is_some_and(|until| now < until) => {}
@@ -441,7 +449,7 @@ impl Service {
 
     /// Whether an ejection is over, by time or because its backend is needed.
     pub(super) fn ends_an_ejection(&self, now: Timestamp) -> bool {
-        self.backends.iter().any(|backend| self.may_return(backend, now)) || self.needed_again(now).is_some()
+        self.backends.iter().any(|backend| self.may_return(backend, now)) || self.needed_again().is_some()
     }
 
     /// Ends ejections whose time is up, or would be but for others that do no better.
@@ -463,13 +471,13 @@ impl Service {
 
     /// Has those serve who are ejected and needed.
     pub(super) fn pardon_the_needed(&mut self, now: Timestamp) {
-        while let Some((index, why)) = self.needed_again(now) {
+        while let Some((index, why)) = self.needed_again() {
             self.backends[index].pardon(now, ACTOR, why);
         }
     }
 
     /// Who is to be ejected no more, and why: of several the one that has been out longest for its time.
-    fn needed_again(&self, now: Timestamp) -> Option<(usize, &'static str)> {
+    fn needed_again(&self) -> Option<(usize, &'static str)> {
         let ejected = self.backends.iter().enumerate().filter(|(_, backend)| backend.passive.value == Passive::Ejected);
         let mut ejected: Vec<_> =
             ejected.map(|(index, backend)| (backend.judgement.until, index, backend.is_merely_ejected())).collect();
@@ -485,15 +493,11 @@ impl Service {
         if self.backends.iter().any(|backend| backend.is_fit() && !is_lost(backend)) {
             return None;
         }
-        let (serves, why) = match self.in_rotation() {
-            0 => (false, "no other is in rotation"),
-            _ => (true, "next to nothing of the others works"),
+        let why = match self.in_rotation() {
+            0 => "no other is in rotation",
+            _ => "next to nothing of the others works",
         };
-        let may = |&&(_, index, merely): &&(_, usize, bool)| {
-            let backend = &self.backends[index];
-            merely && (!serves || backend.was_restarted() || backend.has_rested(now))
-        };
-        ejected.iter().find(may).map(|found| (first(found), why))
+        ejected.iter().find(|(_, _, merely)| *merely).map(|found| (first(found), why))
     }
 }
 

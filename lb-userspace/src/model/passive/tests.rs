@@ -18,7 +18,7 @@ const BAD: fn() -> Opinion = || Opinion {
     beyond: true,
     failing: Some(Finding::example()),
     lost: false,
-    altogether: false,
+    hopeless: false,
     conduct: Conduct::Bad(Finding::example()),
     stumbles: true,
     works: false,
@@ -26,7 +26,7 @@ const BAD: fn() -> Opinion = || Opinion {
     lags: false,
     holds: false,
 };
-const LOST: fn() -> Opinion = || Opinion { lost: true, altogether: true, ..BAD() };
+const LOST: fn() -> Opinion = || Opinion { lost: true, hopeless: true, ..BAD() };
 const GOOD: fn() -> Opinion = || Opinion { conduct: Conduct::Good, ..Opinion::default() };
 const UNCLEAR: fn() -> Opinion = || Opinion { works: true, ..Opinion::default() };
 
@@ -77,8 +77,10 @@ fn whose_clients_keep_their_connections_loses_them() {
     let mut model = serving(&[1, 1]);
     let holding = |opinion| Opinion { holds: true, ..opinion };
     assert_eq!(judge(&mut model, &[holding(BAD()), GOOD()], 100)[0], "a passive ok->ejected (traffic)");
-    for second in [101, 103, 105, 107] {
-        assert_eq!(backend(&model, "a").judgement.until, Some(at(second)));
+    // Some of them at first.
+    for (second, period) in [(101, 80), (103, 160), (105, 320), (107, 640)] {
+        let until = at(second - 1) + SignedDuration::from_millis(period);
+        assert_eq!(backend(&model, "a").judgement.until, Some(until));
         let ended = model.end_ejections("web", at(second));
         assert_eq!(told(&ended)[0], "a passive ejected->reduced (traffic)");
         assert_eq!(share(&model, "a"), 1.0 / 8.0);
@@ -87,6 +89,7 @@ fn whose_clients_keep_their_connections_loses_them() {
         judge(&mut model, &[holding(BAD()), GOOD()], second + 1);
         assert!(ejected(&model, "a"));
     }
+    assert_eq!(backend(&model, "a").judgement.until, Some(at(109)), "as long as an answer may take");
     model.end_ejections("web", at(109));
     judge(&mut model, &[holding(BAD()), GOOD()], 110);
     assert_eq!(backend(&model, "a").judgement.until, Some(at(140)), "for ten seconds");
@@ -214,9 +217,9 @@ fn who_returns_is_on_probation() {
 #[test]
 fn the_last_in_rotation_is_not_ejected() {
     let mut model = serving(&[1, 1]);
-    judge(&mut model, &[LOST(), LOST()], 100);
+    judge(&mut model, &[LOST(), GOOD()], 100);
     assert_eq!([ejected(&model, "a"), ejected(&model, "b")], [true, false]);
-    judge(&mut model, &[UNCLEAR(), LOST()], 101);
+    judge(&mut model, &[UNCLEAR(), BAD()], 101);
     assert_eq!((ejected(&model, "b"), share(&model, "b")), (false, 1.0));
     assert_eq!(backend(&model, "b").complaint(), Some(Finding::example().to_string().as_str()));
     // Whoever is ejected comes back when nobody else is left.
@@ -243,7 +246,9 @@ fn no_more_are_ejected_than_may_be() {
         let mut spec = service(&vec![1; backends]);
         spec.passive.max_ejected = most;
         let mut model = serving_of(spec);
-        (100..120).for_each(|second| drop(judge(&mut model, &vec![LOST(); backends], second)));
+        // Something of each works, or whoever was ejected would be needed.
+        let hopeless = Opinion { lost: false, ..LOST() };
+        (100..120).for_each(|second| drop(judge(&mut model, &vec![hopeless.clone(); backends], second)));
         assert_eq!(model.services["web"].ejected(), expected, "{most} % of {backends}");
     }
 }
@@ -356,10 +361,10 @@ fn who_was_restarted_while_it_was_ejected_returns() {
 }
 
 #[test]
-fn who_is_ejected_has_all_of_its_share_when_next_to_nothing_of_the_others_works() {
+fn who_is_ejected_has_all_of_its_share_as_soon_as_next_to_nothing_of_the_others_works() {
     let mut model = serving(&[1, 1]);
     judge(&mut model, &[LOST(), GOOD()], 100);
-    judge(&mut model, &[UNCLEAR(), Opinion { altogether: false, ..LOST() }], 104);
+    judge(&mut model, &[UNCLEAR(), Opinion { hopeless: false, ..LOST() }], 101);
     assert_eq!((ejected(&model, "a"), share(&model, "a")), (false, 1.0));
 }
 

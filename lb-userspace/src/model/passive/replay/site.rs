@@ -38,6 +38,10 @@ pub(super) enum Failure {
     Hang(u8),
     /// It closes instead.
     Close,
+    /// So many percent of the answers are 500 of a server that has had more requests in a second than it can carry.
+    Busy(u8),
+    /// The same of one that has had so many more that it has nothing left to make up for them with, until half of that is there again.
+    Exhausted(u8),
 }
 
 /// A request that is with a server.
@@ -72,6 +76,10 @@ pub(super) struct Server {
     room: usize,
     held: usize,
     idle: Millis,
+    /// Requests that it can carry in a second, when the last came, and how many there are too many.
+    carries: f64,
+    lately: VecDeque<Millis>,
+    load: (Millis, f64),
     /// Pages of each visitor, and when the last was viewed.
     sessions: HashMap<u64, (usize, Millis)>,
     /// When to see whether a visitor has gone.
@@ -86,7 +94,7 @@ impl Server {
     pub(super) fn new(
         failure: Failure,
         (index, servers): (usize, usize),
-        room: usize,
+        (room, carries): (usize, f64),
         idle: Millis,
         day: Millis,
     ) -> Self {
@@ -99,6 +107,9 @@ impl Server {
             room,
             held: 0,
             idle,
+            carries,
+            lately: VecDeque::new(),
+            load: (0, 0.0),
             sessions: HashMap::new(),
             ends: VecDeque::new(),
             broken: false,
@@ -144,6 +155,10 @@ impl Server {
             }
             Failure::Close if self.first && now >= self.day / 2 => Answer::Nothing,
             Failure::Close => Answer::Page,
+            Failure::Busy(percent) | Failure::Exhausted(percent) => {
+                self.carry(now);
+                answer(!self.broken || rng.u8(..100) >= percent)
+            }
             Failure::Flapping => answer(!self.first || (now * 10 / self.day) % 2 == 0),
         }
     }
@@ -183,10 +198,27 @@ impl Server {
         if self.failure == Failure::Slow {
             return self.waiting.len() < WORKERS && self.remember(visitor, now);
         }
-        if matches!(self.failure, Failure::Hang(_) | Failure::Close) {
+        if matches!(self.failure, Failure::Hang(_) | Failure::Close | Failure::Busy(_) | Failure::Exhausted(_)) {
             return true;
         }
         self.ask(Request { visitor, since: now }, rng) == Answer::Page
+    }
+
+    /// Takes a request: whether that is too much from here on.
+    fn carry(&mut self, now: Millis) {
+        /// What it can make up for, in seconds of what it can carry.
+        const RESERVE: f64 = 0.4;
+        self.lately.push_back(now);
+        while self.lately.pop_front_if(|at| *at <= now - 1000).is_some() {}
+        if let Failure::Busy(_) = self.failure {
+            self.broken = self.lately.len() as f64 > self.carries;
+            return;
+        }
+        let (last, load) = self.load;
+        let reserve = RESERVE * self.carries;
+        let load = (load - self.carries * (now - last) as f64 / 1000.0).max(0.0) + 1.0;
+        self.load = (now, load.min(1.5 * reserve));
+        self.broken = load > if self.broken { reserve / 2.0 } else { reserve };
     }
 
     fn remember(&mut self, visitor: u64, now: Millis) -> bool {
