@@ -8,10 +8,10 @@ use bytemuck::{Pod, Zeroable};
 use crate::{
     flow::{self, FlowWord, State, Ticks},
     handshake,
-    layout::{Backend, NatSlot, Path, Service, backend_flags, forward},
+    layout::{Backend, NatSlot, Path, Service, VIRTUAL_ADDRESS, backend_flags, forward},
     nat,
     parse::Flags,
-    room, schedule,
+    room, schedule, service,
     tables::Tables,
     verdict::DropReason,
     wire::{AddressWords, Be16},
@@ -37,7 +37,7 @@ pub struct Event {
     pub flags: u8,
     /// For a new flow: its [`State`].
     pub state: u32,
-    /// With NAT, of a SYN or FIN: its [`Mark`](crate::time_wait::Mark).
+    /// With NAT, of a segment: its [`Mark`](crate::time_wait::Mark).
     pub mark: u64,
 }
 
@@ -53,6 +53,9 @@ impl Event {
 #[inline(always)]
 pub fn begin<T: Tables>(tables: &T, event: &Event, unanswered: Option<FlowWord>) -> Result<FlowWord, DropReason> {
     let service = tables.service(event.service).ok_or(DropReason::Internal)?;
+    if tables.is_ours(event) {
+        return Err(DropReason::NoFlow);
+    }
     let backend = tables.choose(event)?;
     if let Some(flow) = unanswered
         && backend == event.avoid
@@ -78,6 +81,13 @@ pub fn begin<T: Tables>(tables: &T, event: &Event, unanswered: Option<FlowWord>)
         room::give(tables, backend);
     }
     flow
+}
+
+/// Whether a packet comes from an address that is balanced itself: two services would answer each other without an end (RFC 1812, section
+/// 5.3.8).
+#[inline(always)]
+pub fn is_ours<T: Tables>(tables: &T, event: &Event) -> bool {
+    service::find(tables, event.address, Be16::from_raw(0), VIRTUAL_ADDRESS, event.family).is_some()
 }
 
 /// A flow with a backend.
@@ -208,16 +218,18 @@ pub fn advance<T: Tables>(tables: &T, event: &Event) -> bool {
         return false;
     }
     let now = Ticks::from_ns(tables.now_ns());
-    if is_nat(service) && !nat::keep(tables, event, service, backend, flow, now) {
-        return false;
+    let mut flags = Flags(event.flags);
+    if is_nat(service) {
+        let Some(believed) = nat::keep(tables, event, service, backend, flow, now) else { return false };
+        flags = believed;
     }
-    let after = |flow| tables.after_client(flow, Flags(event.flags), now);
+    let after = |flow| tables.after_client(flow, flags, now);
     if let Some(flow) = flow::step(tables, &slot.word, flow, after) {
         let may_abort =
             matches!(flow.state(), State::Answered | State::Established | State::BackendClosed | State::Tentative);
         let next = after(flow);
         if let Some(counters) = tables.counters(flow.backend()) {
-            tables.count(&counters.aborted, u64::from(may_abort && Flags(event.flags).rst()));
+            tables.count(&counters.aborted, u64::from(may_abort && flags.rst()));
             tables.count(&counters.opened, u64::from(opens(flow, next)));
         }
         if closes(service, flow, next) {
@@ -231,7 +243,8 @@ pub fn advance<T: Tables>(tables: &T, event: &Event) -> bool {
 }
 
 /// Takes a flow on after a packet from its backend: the slot, by its index, and where the state has changed the flow
-/// itself. False where the packet answers a SYN that has gone to another backend since: the client must not see it.
+/// itself. False where the packet answers a SYN that has gone to another backend since: the client must
+/// not see it.
 #[inline(always)]
 pub fn answer<T: Tables>(tables: &T, slot: u32, family: u8, flags: Flags) -> bool {
     let Some(slot) = tables.nat_slot(slot) else { return false };

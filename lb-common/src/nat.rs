@@ -388,7 +388,30 @@ pub fn release<T: Tables>(tables: &T, client: &Event, service: &Service, backend
     }
 }
 
-/// Keeps the slot of a flow in step with the flow after a packet from the client. False where the slot is another's.
+/// So far may what a client acknowledges first be from the SYN of its backend: on either side what may have come with that.
+const FIRST_WINDOW: u32 = 1 << 15;
+
+/// Notes what the client is to acknowledge of its backend's SYN, which is another each time where it is a cookie.
+#[inline(always)]
+pub fn expect<T: Tables>(tables: &T, slot: u32, syn: Mark) {
+    if let Some(slot) = tables.nat_slot(slot)
+        && FlowWord(tables.load(&slot.word)).state() == State::Answered
+    {
+        tables.store(&slot.opened, 1 << 32 | u64::from((syn.0 as u32).wrapping_add(1)));
+    }
+}
+
+/// Whether a client has seen what its backend answered; of a FIN that is not known.
+#[inline(always)]
+fn acknowledges<T: Tables>(tables: &T, slot: &NatSlot, client: &Event) -> bool {
+    let from_first = (client.mark as u32).wrapping_sub(tables.load(&slot.opened) as u32);
+    !Flags(client.flags).begin_or_end() && from_first.wrapping_add(FIRST_WINDOW) < 2 * FIRST_WINDOW
+}
+
+/// Keeps the slot of a flow in step with the flow after a packet from the client: which of its control bits are to be believed. None where
+/// the slot is another's.
+///
+/// Who has not seen the backend's answer does not know what to acknowledge (RFC 9293, section 3.10.7.4): it cannot open a flow.
 #[inline(always)]
 pub fn keep<T: Tables>(
     tables: &T,
@@ -397,16 +420,26 @@ pub fn keep<T: Tables>(
     backend: &Backend,
     flow: FlowWord,
     now: Ticks,
-) -> bool {
-    let Some((slot, word)) = slot_of(tables, client, service, backend, flow) else { return false };
+) -> Option<Flags> {
+    let (slot, word) = slot_of(tables, client, service, backend, flow)?;
+    let is_opened = !matches!(word.state(), State::Answered | State::Reset) || tables.load(&slot.opened) == 0;
+    let flags = Flags(client.flags);
+    let flags = match is_opened || acknowledges(tables, slot, client) {
+        false if !flags.rst() => Flags::default(),
+        true if !is_opened && flags.ack() => {
+            tables.store(&slot.opened, 0);
+            flags
+        }
+        _ => flags,
+    };
     if path(tables, slot) != client.path {
         set(tables, &slot.path, client.path);
     }
-    if word.state() == State::BackendClosed && Flags(client.flags).fin() {
+    if word.state() == State::BackendClosed && flags.fin() {
         tables.store(&slot.left, client.mark);
     }
-    flow::step(tables, &slot.word, word, |word| tables.after_client(word, Flags(client.flags), now));
-    true
+    flow::step(tables, &slot.word, word, |word| tables.after_client(word, flags, now));
+    Some(flags)
 }
 
 /// What makes a client's packet one to its backend.

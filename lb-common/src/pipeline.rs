@@ -268,8 +268,7 @@ fn event<I: Ip, P: Stages>(
     slot: u32,
     service: &Service,
 ) -> Result<Event, DropReason> {
-    let is_marked = is_nat(service) && (datagram.flags.syn() || datagram.flags.fin());
-    let mark = if is_marked { packet.mark(datagram.l4, datagram.length) } else { Mark::NONE };
+    let mark = if is_nat(service) { packet.mark(datagram.l4, datagram.length) } else { Mark::NONE };
     Ok(Event {
         address: datagram.source.words(),
         path: rewrite::return_path(packet).ok_or(DropReason::Internal)?,
@@ -336,6 +335,7 @@ fn from_backend<R: Road, I: Ip, P: Stages, T: Tables>(
         }
     }
     if R::RARE && datagram.flags.syn() {
+        packet.expect(tables, reply.index, datagram.l4, datagram.length);
         clamp(packet, datagram, reply.backend, 0);
     }
     let rewrite = reply.rewrite::<I, T>(tables).ok_or(DropReason::Internal)?;

@@ -11,7 +11,7 @@ use network_types::{
 use crate::{
     fragment, http, icmp,
     ip::{Fragment, Ip, L3, TCP, UDP, Walk},
-    mss,
+    mss, nat,
     packet::Packet,
     parse, pipeline,
     tables::Tables,
@@ -59,6 +59,11 @@ pub trait Stages: Packet {
     /// [`time_wait::mark`]; none of a segment cut short.
     fn mark(&self, l4: usize, length: u16) -> Mark {
         time_wait::mark(self, l4, length).unwrap_or(Mark::NONE)
+    }
+
+    /// [`nat::expect`], of the SYN at `l4`.
+    fn expect<T: Tables>(&self, tables: &T, slot: u32, l4: usize, length: u16) {
+        nat::expect(tables, slot, self.mark(l4, length));
     }
 
     /// [`tcp_option::at`].

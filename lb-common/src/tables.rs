@@ -212,6 +212,12 @@ pub trait Tables: Sized {
         schedule::another(self, ring, position, avoid)
     }
 
+    /// [`event::is_ours`].
+    #[inline(always)]
+    fn is_ours(&self, event: &Event) -> bool {
+        event::is_ours(self, event)
+    }
+
     /// [`event::advance`].
     #[inline(always)]
     fn advance(&self, event: &Event) -> bool {

@@ -17,8 +17,8 @@ use crate::{
 /// How long a backend remembers: Linux' TCP_TIMEWAIT_LEN.
 pub const TICKS: u32 = ticks(60);
 
-/// What a segment says of its sender's clocks: the sequence number behind it in the low half, its timestamp in the high one, or
-/// zero there if it has none.
+/// What a SYN or FIN says of its sender's clocks: the sequence number behind it in the low half, its timestamp in the high one, or
+/// zero there if it has none. Of other segments what they acknowledge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark(pub u64);
 
@@ -43,9 +43,14 @@ const fn is_after(a: u32, b: u32) -> bool {
 #[inline(always)]
 pub fn mark<P: Stages>(packet: &P, l4: usize, length: u16) -> Option<Mark> {
     const FIN: u8 = 1;
+    const SYN: u8 = 2;
     const TIMESTAMPS: TcpOption = TcpOption { kind: 8, size: 10 };
     let header = usize::from(packet.at::<Byte>(l4 + 12)?.0 >> 4) * 4;
-    let fin = packet.at::<Byte>(l4 + 13)?.0 & FIN;
+    let flags = packet.at::<Byte>(l4 + 13)?.0;
+    if flags & (FIN | SYN) == 0 {
+        return Some(Mark(packet.at::<Word>(l4 + 8)?.get().into()));
+    }
+    let fin = flags & FIN;
     let payload = (L3 + usize::from(length)).wrapping_sub(l4 + header) as u32;
     let sequence = packet.at::<Word>(l4 + 4)?.get().wrapping_add(payload).wrapping_add(u32::from(fin));
     let timestamp = match tcp_option::find(packet, l4, header, TIMESTAMPS) {

@@ -50,7 +50,7 @@ impl Verdict {
 pub enum DropReason {
     /// The service has no backend that takes new flows.
     NoBackend,
-    /// Not the start of a flow, and no flow is known.
+    /// Not the start of a flow, and no flow is known; or it comes from an address that is balanced itself.
     NoFlow,
     /// No free source port towards the backend was found.
     NatPortsExhausted,

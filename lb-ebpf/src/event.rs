@@ -120,6 +120,14 @@ pub(crate) extern "C" fn flow_another(ring: u64, position: u32, avoid: u32) -> u
 
 #[unsafe(no_mangle)]
 #[inline(never)]
+pub(crate) extern "C" fn flow_is_ours(event: *const Event) -> u64 {
+    // SAFETY: as above.
+    let Some(event) = (unsafe { event.as_ref() }) else { return 0 };
+    u64::from(event::is_ours(&Maps, event))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
 pub(crate) extern "C" fn flow_advance(event: *const Event) -> u64 {
     // SAFETY: as above.
     let Some(event) = (unsafe { event.as_ref() }) else { return 0 };

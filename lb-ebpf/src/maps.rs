@@ -354,6 +354,11 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn is_ours(&self, event: &Event) -> bool {
+        event::flow_is_ours(event) != 0
+    }
+
+    #[inline(always)]
     fn advance(&self, event: &Event) -> bool {
         event::flow_advance(event) != 0
     }

@@ -7,7 +7,7 @@ use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use lb_common::{
     fragment, http,
     ip::{Ip, Walk},
-    mss,
+    mss, nat,
     rare::{self, Stages},
     tables::Tables,
     tcp_option::{self, TcpOption},
@@ -39,6 +39,11 @@ impl<const ROUGH: bool> Stages for XdpFrame<'_, ROUGH> {
     #[inline(always)]
     fn mark(&self, l4: usize, length: u16) -> Mark {
         Mark(segment_mark(self.ctx.ctx, l4 as u32, length.into()))
+    }
+
+    #[inline(always)]
+    fn expect<T: Tables>(&self, _: &T, slot: u32, l4: usize, length: u16) {
+        syn_expect(self.ctx.ctx, slot, l4 as u32, length.into());
     }
 
     #[inline(always)]
@@ -161,6 +166,13 @@ extern "C" fn clamp_mss(ctx: *mut xdp_md, l4: u32, most: u32) -> u64 {
 extern "C" fn segment_mark(ctx: *mut xdp_md, l4: u32, length: u32) -> u64 {
     let ctx = XdpContext::new(ctx);
     time_wait::mark(&XdpFrame::<true>::new(&ctx), (l4 & L4_MASK) as usize, length as u16).unwrap_or(Mark::NONE).0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn syn_expect(ctx: *mut xdp_md, slot: u32, l4: u32, length: u32) -> u64 {
+    nat::expect(&Maps, slot, Mark(segment_mark(ctx, l4, length)));
+    0
 }
 
 /// Kind and size; the size is not zero.

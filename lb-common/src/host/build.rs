@@ -39,6 +39,8 @@ pub struct TcpFrame<'a> {
     pub protocol: u8,
     /// TCP sequence number.
     pub sequence: u32,
+    /// TCP acknowledgment number.
+    pub acknowledges: u32,
     /// TCP options, a multiple of four bytes.
     pub tcp_options: &'a [u8],
     /// What follows the TCP header, or the UDP header where the protocol is 17.
@@ -59,6 +61,7 @@ impl Default for TcpFrame<'_> {
             fragment: 0,
             protocol: 6,
             sequence: 1,
+            acknowledges: 2,
             tcp_options: &[],
             payload: &[],
         }
@@ -79,7 +82,8 @@ impl TcpFrame<'_> {
         } else {
             let offset = (5 + self.tcp_options.len() / 4) as u8;
             segment.extend(self.sequence.to_be_bytes());
-            segment.extend([0, 0, 0, 2, offset << 4, self.flags, 0xff, 0xff, 0, 0, 0, 0]);
+            segment.extend(self.acknowledges.to_be_bytes());
+            segment.extend([offset << 4, self.flags, 0xff, 0xff, 0, 0, 0, 0]);
             segment.extend(self.tcp_options);
             16
         };

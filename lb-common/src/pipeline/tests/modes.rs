@@ -39,6 +39,17 @@ fn udp_goes_both_ways_with_right_checksums() {
 }
 
 #[test]
+fn what_comes_from_a_virtual_address_is_not_balanced() {
+    for mode_of in [forward::NAT, forward::L2] {
+        let tables = mode(mode_of, UDP);
+        for source in ["203.0.113.10:80", "203.0.113.10:9"] {
+            let frame = TcpFrame { source: socket(source), ..udp(b"answer this") };
+            assert_eq!(from_client(&tables, frame).0, Verdict::Drop(DropReason::NoFlow), "{mode_of} {source}");
+        }
+    }
+}
+
+#[test]
 fn a_udp_datagram_without_a_checksum_stays_without() {
     let tables = mode(forward::NAT, UDP);
     let mut bytes = udp(b"question").bytes();

@@ -67,14 +67,54 @@ fn with_nat_nobody_but_the_backend_opens_a_flow() {
         }
         check(&[C(SYN), B(SYN | ACK)], (State::Answered, 1));
         // Neither says that the client has seen the answer: a backend acknowledges what it does not take as well.
-        for step in [C(0), C(FIN), B(ACK)] {
+        for step in [C(0), C(FIN), C(FIN | ACK), B(ACK)] {
             check(&[C(SYN), B(SYN | ACK), step], (State::Answered, 1));
         }
         check(&[C(SYN), B(SYN | ACK), C(ACK)], (State::Established, 1));
-        check(&[C(SYN), B(SYN | ACK), C(FIN | ACK)], (State::ClientClosed, 1));
         check(&[C(SYN), B(SYN | ACK), C(ACK), B(RST)], (State::Closed, 0));
         // A challenge.
         check(&[C(SYN), B(ACK)], (State::Established, 1));
+    }
+}
+
+#[test]
+fn who_has_not_seen_the_answer_opens_nothing() {
+    let state = |tables: &HostTables| {
+        let words = tables.flows.iter().flat_map(|set| &set.ways).map(|slot| FlowWord(slot.word.load(Relaxed)));
+        words.map(FlowWord::state).find(|state| *state != State::Free).unwrap()
+    };
+    let answers = |tables: &HostTables, request: &[u8], sequence| {
+        let frame = TcpFrame { sequence, ..answer(request, SYN | ACK) };
+        assert_eq!(send(tables, BACKEND_IFINDEX, frame).0, Verdict::Redirect(CLIENT_IFINDEX));
+    };
+    for of in [forward::NAT, forward::DNAT] {
+        let mut tables = counting(of);
+        let check = |tables: &HostTables, flags, acknowledges, expected| {
+            from_client(tables, TcpFrame { flags, acknowledges, ..Default::default() });
+            assert_eq!(state(tables), expected, "{of} {flags} {acknowledges}");
+        };
+        let request = opens(&tables, 40_000);
+        answers(&tables, &request, 49_999);
+        for (flags, acknowledges) in [(ACK, 50_000 - 32_769), (ACK, 50_000 + 32_768), (FIN | ACK, 7), (ACK, 0)] {
+            check(&tables, flags, acknowledges, State::Answered);
+        }
+        // To a SYN that came again: another cookie.
+        tables.now_ns += SECOND;
+        answers(&tables, &request, 99_999);
+        check(&tables, ACK, 50_000, State::Answered);
+        check(&tables, ACK, 100_000, State::Established);
+        // Nothing of that is asked for any more.
+        check(&tables, FIN | ACK, 9, State::ClientClosed);
+        // Nor does it help to begin with a RST.
+        let mut tables = counting(of);
+        let request = opens(&tables, 40_000);
+        answers(&tables, &request, 1000);
+        check(&tables, RST, 0, State::Reset);
+        check(&tables, ACK, 50_000, State::Reset);
+        check(&tables, ACK, 1001, State::Established);
+        tables.now_ns += SECOND;
+        check(&tables, RST, 0, State::Reset);
+        check(&tables, ACK, 7, State::Established);
     }
 }
 
