@@ -19,8 +19,11 @@ const TRIES: u32 = 16;
 /// another one on each time.
 const WINDOW: u32 = 64;
 
-/// Bits of a backend's index.
+/// Bits of a backend's index, of a place among those that are looked at, and of a score.
 const INDEX_BITS: u32 = MAX_BACKENDS.trailing_zeros();
+const WINDOW_BITS: u32 = WINDOW.trailing_zeros();
+const SCORE_BITS: u32 = u64::BITS - 1 - WINDOW_BITS - INDEX_BITS;
+const _: () = assert!(WINDOW == 1 << WINDOW_BITS);
 
 /// The index of the backend for a flow from `source` and `source_port`. Not `avoid`, if the service has another.
 #[inline(always)]
@@ -107,10 +110,11 @@ fn position<T: Tables>(tables: &T, slot: u32, service: &Service, ring: Ring, poi
     if is_consistent(service) { Ok(hash::scale(point, ring.length)) } else { next_turn(tables, slot, ring) }
 }
 
-/// The backend with the fewest open flows for its weight, each standing in the ring once.
+/// The backend with the fewest open flows for its weight, each standing in the ring once; of several, which have none for instance, whose
+/// turn it is.
 ///
 /// The verifier follows every branch of every turn of the loop, unless two paths leave it with equal states; so there is
-/// one running minimum of numbers that hold both the score and the index, and that another function says.
+/// one running minimum of numbers that hold the score, the place and the index, and that another function says.
 #[inline(always)]
 fn fewest<T: Tables>(tables: &T, slot: u32, ring: Ring, avoid: u32) -> Result<u32, DropReason> {
     let start = next_turn(tables, slot, ring)?;
@@ -119,7 +123,7 @@ fn fewest<T: Tables>(tables: &T, slot: u32, ring: Ring, avoid: u32) -> Result<u3
         if step >= ring.length {
             break;
         }
-        best = best.min(tables.load_rank(ring, start + step, avoid));
+        best = best.min(tables.load_rank(ring, start + step, avoid) | u64::from(step) << INDEX_BITS);
     }
     if best == u64::MAX {
         return Err(DropReason::Internal);
@@ -127,13 +131,14 @@ fn fewest<T: Tables>(tables: &T, slot: u32, ring: Ring, avoid: u32) -> Result<u3
     Ok(best as u32 & (MAX_BACKENDS - 1))
 }
 
-/// How well the backend at a position of a ring suits by its open flows, less being better, with its index. Behind the end is the
-/// start.
+/// How well the backend at a position of a ring suits by its open flows, less being better, with its index in the lowest bits and none in
+/// those above. Behind the end is the start.
 #[inline(always)]
 pub fn load_rank<T: Tables>(tables: &T, ring: Ring, position: u32, avoid: u32) -> u64 {
     let Ok(index) = entry(tables, ring, position % ring.length.max(1)) else { return u64::MAX };
     let Ok(score) = score(tables, index) else { return u64::MAX };
-    u64::from(index == avoid) << 63 | score << INDEX_BITS | u64::from(index)
+    let score = score.min((1 << SCORE_BITS) - 1);
+    u64::from(index == avoid) << 63 | score << (WINDOW_BITS + INDEX_BITS) | u64::from(index)
 }
 
 /// The better of two at random (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001).

@@ -260,6 +260,23 @@ fn least_connections_goes_by_open_flows_and_weight() {
 }
 
 #[test]
+fn of_backends_without_flows_each_has_its_turn() {
+    let mut tables = world();
+    let slot = find_v4(&tables) as usize;
+    tables.services[slot].algorithm = algorithm::LEAST_CONNECTIONS;
+    let mut to_first = 0;
+    for port in 40_000..40_020 {
+        let request = opens(&tables, port);
+        to_first += u32::from(ends(&request).1 == socket("10.0.0.11:8080"));
+        answers(&tables, &request);
+        let source = SocketAddr::from(([192, 0, 2, 1], port));
+        from_client(&tables, TcpFrame { source, flags: RST, ..Default::default() });
+        assert_eq!((tables.loads[0].load(Relaxed), tables.loads[1].load(Relaxed)), (0, 0));
+    }
+    assert_eq!(to_first, 10);
+}
+
+#[test]
 fn random_two_prefers_the_one_with_fewer_flows() {
     let mut tables = world();
     let slot = find_v4(&tables) as usize;
