@@ -154,6 +154,16 @@ fn whose_answers_were_missing_gets_more_no_faster_than_that_shows() {
 }
 
 #[test]
+fn whom_nobody_tries_gets_more_and_more() {
+    let mut model = serving(&[1, 1]);
+    judge(&mut model, &[BAD(), GOOD()], 100);
+    for (second, expected) in [(102, 8.0), (111, 8.0), (112, 4.0), (121, 4.0), (122, 2.0), (131, 2.0), (132, 1.0)] {
+        judge(&mut model, &[Opinion::default(), GOOD()], second);
+        assert_eq!(share(&model, "a"), 1.0 / expected, "{second}");
+    }
+}
+
+#[test]
 fn who_is_ejected_is_tried_again_when_the_others_do_no_better() {
     let mut model = serving(&[1, 1]);
     judge(&mut model, &[LOST(), GOOD()], 100);
