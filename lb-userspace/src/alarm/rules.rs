@@ -131,8 +131,8 @@ fn out_of_rotation(
     let subject = Subject::of_backend(Kind::OutOfRotation, &service.name, &backend.name);
     let whom = subject.whom();
     if let Some(recalled) = backend.recalled.filter(|_| backend.is_available()) {
-        let summary =
-            format!("{whom} was called back before its time, because the service needs it: {}", backend.cause);
+        let why = backend.cause.strip_prefix("called back: ").unwrap_or(&backend.cause);
+        let summary = format!("{whom} was called back before its time, because the service needs it: {why}");
         return Some(Condition { once: Some(recalled), ..Condition::new(subject, recalled, summary) });
     }
     if backend.is_available() {

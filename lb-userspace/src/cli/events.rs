@@ -160,9 +160,9 @@ fn table(events: &[Entry], output: Output, heading: bool) -> String {
     table.trim_fmt()
 }
 
-/// In the time zone of whoever looks.
+/// In the time zone of whoever looks; to a millisecond, for much may happen in a second.
 fn local(at: Timestamp) -> String {
-    at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S%.3f").to_string()
 }
 
 #[cfg(test)]
