@@ -8,7 +8,8 @@
 //! since what it was spared the others have to carry still. Who fails altogether for as long as an answer may take, or is ill for as long as is
 //! looked back, is ejected, each time for twice as long; it returns with next to nothing. Not sooner: it may have had too much to do, and
 //! then another that has it all gets ill of it as well. Less of its share is no relief for one whose clients keep
-//! their connections: it is out for a moment, for longer each time, which loses some of them and then all, and then tried again. The last in
+//! their connections: it is out for as long as an answer may take, which is enough to lose them, and then tried again; where next to nothing of it works for a
+//! moment, and for longer each time. The last in
 //! rotation is never ejected, and never more than `max_ejected` of all: whoever is needed comes back at once, also where next to nothing of the
 //! others works, for there is nothing to lose.
 
@@ -285,13 +286,13 @@ impl Backend {
         self.take_out(Judgement::doubled(eject_for, severity), now);
     }
 
-    /// Ejects it for so short a time that it but loses its clients: some of them at first, since another has to take them, but all
-    /// where it would take time to see that it still fails the others.
-    fn part(&mut self, latency: Duration, now: Timestamp) {
+    /// Ejects it for so short a time that it but loses its clients: all of them, or some at first where next to nothing of it
+    /// works, as it may have had too much to do and another has to take them.
+    fn part(&mut self, latency: Duration, lost: bool, now: Timestamp) {
         let (judgement, most) = (&mut self.judgement, signed(latency));
         let period = PARTING.saturating_mul(1 << judgement.partings.min(MOST_DOUBLINGS)).min(most);
         (judgement.parts, judgement.partings) = (true, judgement.partings + 1);
-        self.take_out(if self.judgement.late { most } else { period }, now);
+        self.take_out(if lost && !self.judgement.late { period } else { most }, now);
     }
 
     fn take_out(&mut self, period: SignedDuration, now: Timestamp) {
@@ -395,7 +396,7 @@ impl Service {
                 () if may_eject && (opinion.hopeless || alone && beyond) => backend.eject(eject_for, now),
                 () if may_eject && beyond && opinion.holds => {
                     backend.reduce(REST, now);
-                    backend.part(latency, now);
+                    backend.part(latency, opinion.lost, now);
                 }
                 () if beyond => backend.rest(window, now),
                 () => backend.reduce(DOUBT, now),
@@ -416,7 +417,7 @@ impl Service {
                 backend.make_up(now);
             }
             Conduct::Bad(_) if lost || given_up => backend.eject(eject_for, now),
-            Conduct::Bad(_) if parts => backend.part(latency, now),
+            Conduct::Bad(_) if parts => backend.part(latency, opinion.lost, now),
             Conduct::Unclear if (opinion.stumbles || opinion.waits) && opinion.hopeless && may_eject => {
                 backend.eject(eject_for, now);
             }

@@ -75,7 +75,7 @@ fn who_fails_gets_less_and_less_and_then_nothing() {
 #[test]
 fn whose_clients_keep_their_connections_loses_them() {
     let mut model = serving(&[1, 1]);
-    let holding = |opinion| Opinion { holds: true, ..opinion };
+    let holding = |opinion| Opinion { holds: true, lost: true, ..opinion };
     assert_eq!(judge(&mut model, &[holding(BAD()), GOOD()], 100)[0], "a passive ok->ejected (traffic)");
     // Some of them at first.
     for (second, period) in [(101, 80), (103, 160), (105, 320), (107, 640)] {
