@@ -218,11 +218,9 @@ pub fn advance<T: Tables>(tables: &T, event: &Event) -> bool {
         return false;
     }
     let now = Ticks::from_ns(tables.now_ns());
-    let mut flags = Flags(event.flags);
-    if is_nat(service) {
-        let Some(believed) = nat::keep(tables, event, service, backend, flow, now) else { return false };
-        flags = believed;
-    }
+    let believed =
+        if is_nat(service) { nat::keep(tables, event, service, backend, flow, now) } else { Some(Flags(event.flags)) };
+    let Some(flags) = believed else { return false };
     let after = |flow| tables.after_client(flow, flags, now);
     if let Some(flow) = flow::step(tables, &slot.word, flow, after) {
         let may_abort =
@@ -243,8 +241,7 @@ pub fn advance<T: Tables>(tables: &T, event: &Event) -> bool {
 }
 
 /// Takes a flow on after a packet from its backend: the slot, by its index, and where the state has changed the flow
-/// itself. False where the packet answers a SYN that has gone to another backend since: the client must
-/// not see it.
+/// itself. False where the packet answers a SYN that has gone to another backend since: the client must not see it.
 #[inline(always)]
 pub fn answer<T: Tables>(tables: &T, slot: u32, family: u8, flags: Flags) -> bool {
     let Some(slot) = tables.nat_slot(slot) else { return false };

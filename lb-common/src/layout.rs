@@ -256,8 +256,8 @@ pub struct NatSlot {
     pub port_service: AtomicU64,
     /// Where packets to the client leave: [`Path`] in two words.
     pub path: [AtomicU64; 2],
-    /// When the client's first SYN came, in nanoseconds; once the backend has answered it, what the client is to acknowledge, and
-    /// bit 32; once it has, zero. Zero in a UDP flow as well.
+    /// When the client's first SYN came, in nanoseconds; from the backend's answer to what the client acknowledges of it, what that is to be
+    /// ([`crate::nat::expect`]); then zero. Zero in a UDP flow as well.
     pub opened: AtomicU64,
     /// [`crate::time_wait::Mark`] of a flow that the backend closed first.
     pub left: AtomicU64,

@@ -391,27 +391,39 @@ pub fn release<T: Tables>(tables: &T, client: &Event, service: &Service, backend
 /// So far may what a client acknowledges first be from the SYN of its backend: on either side what may have come with that.
 const FIRST_WINDOW: u32 = 1 << 15;
 
+/// In a slot's `opened`: it is what the client is to acknowledge, in the low half, and not a time.
+const EXPECTED: u64 = 1 << 63;
+
 /// Notes what the client is to acknowledge of its backend's SYN, which is another each time where it is a cookie.
 #[inline(always)]
 pub fn expect<T: Tables>(tables: &T, slot: u32, syn: Mark) {
     if let Some(slot) = tables.nat_slot(slot)
         && FlowWord(tables.load(&slot.word)).state() == State::Answered
     {
-        tables.store(&slot.opened, 1 << 32 | u64::from((syn.0 as u32).wrapping_add(1)));
+        tables.store(&slot.opened, EXPECTED | u64::from((syn.0 as u32).wrapping_add(1)));
     }
 }
 
-/// Whether a client has seen what its backend answered; of a FIN that is not known.
+/// Which of a client's control bits are to be believed. Who has not seen the backend's answer does not know what to acknowledge (RFC
+/// 9293, section 3.10.7.4): it cannot open a flow, nor take a RST back that it sent before.
 #[inline(always)]
-fn acknowledges<T: Tables>(tables: &T, slot: &NatSlot, client: &Event) -> bool {
-    let from_first = (client.mark as u32).wrapping_sub(tables.load(&slot.opened) as u32);
-    !Flags(client.flags).begin_or_end() && from_first.wrapping_add(FIRST_WINDOW) < 2 * FIRST_WINDOW
+fn believed<T: Tables>(tables: &T, slot: &NatSlot, state: State, client: &Event) -> Flags {
+    let (flags, opened) = (Flags(client.flags), tables.load(&slot.opened));
+    let is_opened = !matches!(state, State::Answered | State::Reset) || opened & EXPECTED == 0;
+    if is_opened || flags.rst() {
+        return flags;
+    }
+    let from_first = (client.mark as u32).wrapping_sub(opened as u32);
+    let acknowledges = flags.ack() && !flags.begin_or_end() && from_first.wrapping_add(FIRST_WINDOW) < 2 * FIRST_WINDOW;
+    if !acknowledges {
+        return Flags::default();
+    }
+    tables.store(&slot.opened, 0);
+    flags
 }
 
 /// Keeps the slot of a flow in step with the flow after a packet from the client: which of its control bits are to be believed. None where
 /// the slot is another's.
-///
-/// Who has not seen the backend's answer does not know what to acknowledge (RFC 9293, section 3.10.7.4): it cannot open a flow.
 #[inline(always)]
 pub fn keep<T: Tables>(
     tables: &T,
@@ -422,16 +434,7 @@ pub fn keep<T: Tables>(
     now: Ticks,
 ) -> Option<Flags> {
     let (slot, word) = slot_of(tables, client, service, backend, flow)?;
-    let is_opened = !matches!(word.state(), State::Answered | State::Reset) || tables.load(&slot.opened) == 0;
-    let flags = Flags(client.flags);
-    let flags = match is_opened || acknowledges(tables, slot, client) {
-        false if !flags.rst() => Flags::default(),
-        true if !is_opened && flags.ack() => {
-            tables.store(&slot.opened, 0);
-            flags
-        }
-        _ => flags,
-    };
+    let flags = believed(tables, slot, word.state(), client);
     if path(tables, slot) != client.path {
         set(tables, &slot.path, client.path);
     }

@@ -10,6 +10,7 @@ use crate::{
     flow::ticks,
     header::{Byte, Word},
     ip::L3,
+    parse::Flags,
     rare::Stages,
     tcp_option::{self, TcpOption},
 };
@@ -18,7 +19,7 @@ use crate::{
 pub const TICKS: u32 = ticks(60);
 
 /// What a SYN or FIN says of its sender's clocks: the sequence number behind it in the low half, its timestamp in the high one, or
-/// zero there if it has none. Of other segments what they acknowledge.
+/// zero there if it has none. Of other segments what they acknowledge: nothing else is asked of either, and the stack has no room for both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark(pub u64);
 
@@ -42,17 +43,14 @@ const fn is_after(a: u32, b: u32) -> bool {
 /// The mark of the segment whose header is at `l4`, in an IP packet of so many bytes.
 #[inline(always)]
 pub fn mark<P: Stages>(packet: &P, l4: usize, length: u16) -> Option<Mark> {
-    const FIN: u8 = 1;
-    const SYN: u8 = 2;
     const TIMESTAMPS: TcpOption = TcpOption { kind: 8, size: 10 };
     let header = usize::from(packet.at::<Byte>(l4 + 12)?.0 >> 4) * 4;
-    let flags = packet.at::<Byte>(l4 + 13)?.0;
-    if flags & (FIN | SYN) == 0 {
+    let flags = Flags(packet.at::<Byte>(l4 + 13)?.0);
+    if !(flags.syn() || flags.fin()) {
         return Some(Mark(packet.at::<Word>(l4 + 8)?.get().into()));
     }
-    let fin = flags & FIN;
     let payload = (L3 + usize::from(length)).wrapping_sub(l4 + header) as u32;
-    let sequence = packet.at::<Word>(l4 + 4)?.get().wrapping_add(payload).wrapping_add(u32::from(fin));
+    let sequence = packet.at::<Word>(l4 + 4)?.get().wrapping_add(payload).wrapping_add(u32::from(flags.fin()));
     let timestamp = match tcp_option::find(packet, l4, header, TIMESTAMPS) {
         Some(option) => packet.at::<Word>(l4 + option + 2)?.get(),
         None => 0,

@@ -115,6 +115,13 @@ fn who_has_not_seen_the_answer_opens_nothing() {
         tables.now_ns += SECOND;
         check(&tables, RST, 0, State::Reset);
         check(&tables, ACK, 7, State::Established);
+        // Nor where there was no answer: the backend knew a connection of these ports, and challenged the SYN.
+        let mut tables = counting(of);
+        tables.now_ns += SECOND;
+        let request = opens(&tables, 40_000);
+        send(&tables, BACKEND_IFINDEX, answer(&request, ACK));
+        check(&tables, RST, 0, State::Reset);
+        check(&tables, ACK, 7, State::Established);
     }
 }
 
