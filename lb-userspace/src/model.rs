@@ -38,7 +38,7 @@ use jiff::Timestamp;
 pub use learned::Learned;
 pub use overrides::{Entry, Override, Overrides, SettingsOverride};
 pub use passive::{Complaint, Judged, Judgement};
-pub use recall::Trouble;
+pub use recall::{CALLED_BACK, Trouble};
 use serde::{Deserialize, Serialize};
 
 use crate::{

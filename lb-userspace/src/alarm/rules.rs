@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{BackendFacts, Facts, Kind, ServiceFacts, Subject, TableFacts};
-use crate::config::AlarmRules;
+use crate::{config::AlarmRules, model::CALLED_BACK};
 
 /// What must hold so long to be more than a moment between two events.
 const MOMENT: Duration = Duration::from_secs(2);
@@ -131,7 +131,7 @@ fn out_of_rotation(
     let subject = Subject::of_backend(Kind::OutOfRotation, &service.name, &backend.name);
     let whom = subject.whom();
     if let Some(recalled) = backend.recalled.filter(|_| backend.is_available()) {
-        let why = backend.cause.strip_prefix("called back: ").unwrap_or(&backend.cause);
+        let why = backend.cause.strip_prefix(CALLED_BACK).unwrap_or(&backend.cause);
         let summary = format!("{whom} was called back before its time, because the service needs it: {why}");
         return Some(Condition { once: Some(recalled), ..Condition::new(subject, recalled, summary) });
     }

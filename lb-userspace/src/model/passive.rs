@@ -426,14 +426,13 @@ impl Service {
             Conduct::Bad(_) => backend.rest(window, now),
             Conduct::Unclear if opinion.stumbles && given_up => backend.eject(eject_for, now),
             Conduct::Unclear if opinion.stumbles => backend.rest(window, now),
-            Conduct::Unclear
-                if lasts(judgement.tried) && !opinion.waits && (opinion.works || judgement.halvings <= DOUBT) =>
-            {
-                backend.clear("nothing bad was seen for a while", now);
-            }
-            // Nobody came: what it has may be too little for an algorithm that goes by open flows.
             Conduct::Unclear if lasts(judgement.tried) && !opinion.waits => {
-                (judgement.halvings, judgement.tried) = (judgement.halvings - 1, now);
+                if opinion.works || judgement.halvings <= DOUBT {
+                    backend.clear("nothing bad was seen for a while", now);
+                } else {
+                    // Nobody came: what it has may be too little for an algorithm that goes by open flows.
+                    (judgement.halvings, judgement.tried) = (judgement.halvings - 1, now);
+                }
             }
             Conduct::Unclear if opinion.works && !opinion.lags => backend.grow(latency, now),
             Conduct::Unclear => {}

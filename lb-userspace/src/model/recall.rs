@@ -13,6 +13,9 @@ use crate::{config::Recall, health::Health};
 /// After one was called back, how long the next waits to see whether that was enough, while somebody serves.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
 
+/// How the cause of a recall begins.
+pub const CALLED_BACK: &str = "called back: ";
+
 /// What is wrong with a backend that is to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
@@ -106,7 +109,7 @@ impl Service {
         }
         if let Some((index, why)) = self.needed(&troubled, now) {
             let backend = &mut self.backends[index];
-            let cause = format!("called back: {why}; it had been {}", backend.admin.change.cause);
+            let cause = format!("{CALLED_BACK}{why}; it had been {}", backend.admin.change.cause);
             backend.end_detachment(Ending::Recalled, Change::new(now, "recall", cause));
             self.recalled = Some(now);
         }

@@ -522,11 +522,11 @@ fn nor_with_one_that_is_short_of_memory() {
     let kept = Replay { keeps: true, ..Replay::default() };
     for seed in 0..4 {
         for views in [VIEWS, 25] {
-            for (failure, most) in [(Failure::OutOfMemory, 0.01), (Failure::Bursts, 0.02), (Failure::Slow, 0.01)] {
-                check(Replay { failure, views, seed, ..kept }, most);
+            for failure in [Failure::OutOfMemory, Failure::Bursts, Failure::Slow] {
+                check(Replay { failure, views, seed, ..kept }, 0.01);
             }
         }
-        check(Replay { failure: Failure::Half, views: 25, seed, ..kept }, 0.03);
+        check(Replay { failure: Failure::Half, views: 25, seed, ..kept }, 0.01);
         // A third of them, if whoever half fails kept its clients.
         check(Replay { failure: Failure::Half, seed, ..kept }, 0.06);
     }
