@@ -6,7 +6,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::{
-    flow::{self, FlowWord, State, Ticks},
+    flow::{self, FlowWord, State, TICK_SHIFT, Ticks},
     handshake,
     layout::{Backend, NatSlot, Path, Service, VIRTUAL_ADDRESS, backend_flags, forward},
     nat,
@@ -25,10 +25,10 @@ pub struct Event {
     pub address: AddressWords,
     /// Where packets to the client leave.
     pub path: Path,
+    /// With NAT, of a segment: its [`Mark`](crate::time_wait::Mark).
+    pub mark: u64,
     /// The service's slot.
-    pub service: u32,
-    /// For a new flow: the backend that did not answer, or [`schedule::NOBODY`].
-    pub avoid: u32,
+    pub service: u16,
     /// The client's port.
     pub port: Be16,
     /// 4 or 6.
@@ -36,33 +36,31 @@ pub struct Event {
     /// TCP control bits: [`Flags`].
     pub flags: u8,
     /// For a new flow: its [`State`].
-    pub state: u32,
-    /// With NAT, of a segment: its [`Mark`](crate::time_wait::Mark).
-    pub mark: u64,
+    pub state: u8,
+    /// Zero.
+    pub reserved: u8,
 }
 
 impl Event {
     #[inline(always)]
     fn key<T: Tables>(&self, tables: &T) -> flow::Key {
-        flow::Key::new(tables.config(), self.family, self.address, self.port, self.service)
+        flow::Key::new(tables.config(), self.family, self.address, self.port, self.service.into())
     }
 }
 
-/// Begins a flow: chooses its backend, and makes room for it where there is none. A SYN that was not answered goes on as the flow
-/// that it began where there is no other backend.
+/// Begins a flow, in the place of the one that its client had before, if any ([`FlowWord::NOBODYS`]): chooses its backend, and makes room for it where there is
+/// none. A SYN that was not answered goes on as the flow that it began where there is no other backend.
 #[inline(always)]
-pub fn begin<T: Tables>(tables: &T, event: &Event, unanswered: Option<FlowWord>) -> Result<FlowWord, DropReason> {
-    let service = tables.service(event.service).ok_or(DropReason::Internal)?;
+pub fn begin<T: Tables>(tables: &T, event: &Event, before: FlowWord) -> Result<FlowWord, DropReason> {
+    let service = tables.service(event.service.into()).ok_or(DropReason::Internal)?;
     if tables.is_ours(event) {
         return Err(DropReason::NoFlow);
     }
-    let backend = tables.choose(event)?;
-    if let Some(flow) = unanswered
-        && backend == event.avoid
-    {
+    let backend = tables.choose(event, before)?;
+    if matches!(before.state(), State::Opening | State::Repeated) && backend == before.backend() {
         // By the same port unless that has become another's.
         if tables.advance(event) {
-            return Ok(flow);
+            return Ok(before);
         }
         if room::is_limited(service) {
             tables.add(tables.load_of(backend).ok_or(DropReason::Internal)?, 1);
@@ -113,15 +111,43 @@ fn room_was_made<T: Tables>(tables: &T, event: &Event, service: &Service, backen
 
 /// The index of the backend for a new flow: as the algorithm schedules it, or where there is room; there it has its place.
 #[inline(always)]
-pub fn choose<T: Tables>(tables: &T, event: &Event) -> Result<u32, DropReason> {
-    let service = tables.service(event.service).ok_or(DropReason::Internal)?;
-    if event.avoid != schedule::NOBODY
-        && let Some(counters) = tables.counters(event.avoid)
-    {
-        tables.count(&counters.repeated, 1);
+pub fn choose<T: Tables>(tables: &T, event: &Event, before: FlowWord) -> Result<u32, DropReason> {
+    let slot = event.service.into();
+    let service = tables.service(slot).ok_or(DropReason::Internal)?;
+    let wish = tables.wish(before);
+    let (index, avoid) = match schedule::stays(wish) {
+        Some(index) => (index, schedule::NOBODY),
+        None => (schedule::backend(tables, slot, service, event.address, event.port, wish)?, wish),
+    };
+    if room::is_limited(service) { tables.take(slot, index, avoid) } else { Ok(index) }
+}
+
+/// Where a client is to go for what became of the flow that it had before: to the backend whose connection it has only just reset, as it
+/// may not have been the client who did that; not to one that has not answered, which counts if it was not heard meanwhile.
+#[inline(always)]
+pub fn wish<T: Tables>(tables: &T, before: FlowWord) -> u32 {
+    let index = before.backend();
+    match before.state() {
+        State::Reset if tables.backend(index).is_some_and(Backend::takes_flows) => schedule::stay(index),
+        State::Opening | State::Repeated => {
+            if !was_heard(tables, before)
+                && let Some(counters) = tables.counters(index)
+            {
+                tables.count(&counters.repeated, 1);
+            }
+            index
+        }
+        _ => schedule::NOBODY,
     }
-    let index = schedule::backend(tables, event.service, service, event.address, event.port, event.avoid)?;
-    if room::is_limited(service) { tables.take(event.service, index, event.avoid) } else { Ok(index) }
+}
+
+/// Whether a client has acknowledged what a flow's backend answered since the flow was last seen: then it is there, and what has no answer
+/// was lost on the way, or the answer was, or that is a long way. Only asked, and only noted, with direct return: elsewhere the answer is seen.
+#[inline(always)]
+pub fn was_heard<T: Tables>(tables: &T, flow: FlowWord) -> bool {
+    let now = tables.now_ns();
+    let seen = (now >> TICK_SHIFT).wrapping_sub(Ticks::from_ns(now).since(flow.seen()).into());
+    tables.heard_of(flow.backend()).is_some_and(|heard| tables.load(heard) > seen)
 }
 
 /// Begins a flow with a backend, where it has its place: takes the slot that [`nat::pick`] found for its replies, where they come
@@ -133,10 +159,10 @@ pub fn open<T: Tables>(
     index: u32,
     place: Option<nat::Place>,
 ) -> Result<FlowWord, DropReason> {
-    let service = tables.service(event.service).ok_or(DropReason::Internal)?;
+    let service = tables.service(event.service.into()).ok_or(DropReason::Internal)?;
     let backend = tables.backend(index).ok_or(DropReason::Internal)?;
     let now = Ticks::from_ns(tables.now_ns());
-    let fresh = FlowWord::new(index, Be16::from_raw(0), State::from_bits(event.state), now);
+    let fresh = FlowWord::new(index, Be16::from_raw(0), State::from_bits(event.state.into()), now);
     let flow = make(tables, event, service, backend, fresh, place)?;
     let counters = tables.counters(index).ok_or(DropReason::Internal)?;
     tables.count(&counters.connections, 1);
@@ -212,7 +238,7 @@ fn remember<T: Tables>(tables: &T, event: &Event, service: &Service, flow: FlowW
 #[inline(always)]
 pub fn advance<T: Tables>(tables: &T, event: &Event) -> bool {
     let Some((slot, flow)) = flow::locate(tables, &event.key(tables)) else { return false };
-    let Some(service) = tables.service(event.service) else { return false };
+    let Some(service) = tables.service(event.service.into()) else { return false };
     let Some(backend) = tables.backend(flow.backend()) else { return false };
     if backend.flags & backend_flags::PRESENT == 0 {
         return false;
@@ -223,13 +249,8 @@ pub fn advance<T: Tables>(tables: &T, event: &Event) -> bool {
     let Some(flags) = believed else { return false };
     let after = |flow| tables.after_client(flow, flags, now);
     if let Some(flow) = flow::step(tables, &slot.word, flow, after) {
-        let may_abort =
-            matches!(flow.state(), State::Answered | State::Established | State::BackendClosed | State::Tentative);
         let next = after(flow);
-        if let Some(counters) = tables.counters(flow.backend()) {
-            tables.count(&counters.aborted, u64::from(may_abort && flags.rst()));
-            tables.count(&counters.opened, u64::from(opens(flow, next)));
-        }
+        tables.hear(flow, next);
         if closes(service, flow, next) {
             closed(tables, service, flow.backend());
         }
@@ -238,6 +259,27 @@ pub fn advance<T: Tables>(tables: &T, event: &Event) -> bool {
         }
     }
     true
+}
+
+/// Counts what a client's packet tells: that it resets a connection, or has heard its backend.
+#[inline(always)]
+pub fn hear<T: Tables>(tables: &T, before: FlowWord, after: FlowWord) {
+    let (index, before, after) = (before.backend(), before.state(), after.state());
+    let Some(counters) = tables.counters(index) else { return };
+    match before {
+        State::Answered | State::Established | State::BackendClosed | State::Tentative if after == State::Reset => {
+            tables.count(&counters.aborted, 1);
+        }
+        State::Answered if matches!(after, State::Established | State::ClientClosed) => {
+            tables.count(&counters.opened, 1);
+        }
+        State::Opening | State::Repeated if matches!(after, State::Tentative | State::TentativeClosed) => {
+            if let Some(heard) = tables.heard_of(index) {
+                tables.store(heard, tables.now_ns() >> TICK_SHIFT);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Takes a flow on after a packet from its backend: the slot, by its index, and where the state has changed the flow
@@ -309,12 +351,6 @@ pub fn is_open(service: &Service, flow: FlowWord) -> bool {
         State::ClientClosed | State::TentativeClosed => is_nat(service),
         _ => true,
     }
-}
-
-/// Whether the client acknowledges what its backend answered.
-#[inline(always)]
-fn opens(before: FlowWord, after: FlowWord) -> bool {
-    before.state() == State::Answered && matches!(after.state(), State::Established | State::ClientClosed)
 }
 
 #[inline(always)]

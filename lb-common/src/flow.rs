@@ -70,6 +70,7 @@ pub const fn timeouts(established: u32, datagram: u32) -> Timeouts {
     timeouts[State::Free as usize] = 0;
     timeouts[State::Claimed as usize] = u32::MAX;
     timeouts[State::Opening as usize] = ticks(5);
+    timeouts[State::Repeated as usize] = ticks(5);
     timeouts[State::Answered as usize] = ticks(5);
     timeouts[State::Established as usize] = established;
     timeouts[State::ClientClosed as usize] = ticks(120);
@@ -87,6 +88,7 @@ const MISSED: u64 = {
     let states = [
         (State::Claimed, NEVER),
         (State::Opening, 3),
+        (State::Repeated, 3),
         (State::Answered, 3),
         (State::Established, NEVER),
         (State::ClientClosed, NEVER),
@@ -139,6 +141,8 @@ pub enum State {
     TentativeClosed,
     /// The client sent a RST, which the backend may not have believed (RFC 5961, section 3): closed, unless the client goes on.
     Reset,
+    /// The client sent its SYN again, to the same backend, as that was heard of since: with direct return. The next goes elsewhere.
+    Repeated,
 }
 
 impl State {
@@ -157,6 +161,7 @@ impl State {
             9 => Self::Tentative,
             10 => Self::TentativeClosed,
             11 => Self::Reset,
+            12 => Self::Repeated,
             _ => Self::Closed,
         }
     }
@@ -170,6 +175,9 @@ impl FlowWord {
     const PORT: u32 = 20;
     const STATE: u32 = 36;
     const SEEN: u32 = 40;
+
+    /// Of no flow.
+    pub const NOBODYS: Self = Self(0);
 
     /// Of its parts.
     #[inline(always)]
@@ -291,8 +299,9 @@ impl FlowWord {
             // Who has not heard the backend is no client of it.
             State::Opening if !self.is_direct() => State::Opening,
             _ if flags.rst() => State::Reset,
+            State::Opening if flags.opens() && again => State::Repeated,
             state if !goes_on => state,
-            State::Opening | State::Reset if self.is_direct() => tentative(flags.fin()),
+            State::Opening | State::Repeated | State::Reset if self.is_direct() => tentative(flags.fin()),
             State::Tentative if !again => tentative(flags.fin()),
             State::TentativeClosed if again => State::ClientClosed,
             State::BackendClosed if flags.fin() => State::Closed,
@@ -312,12 +321,14 @@ impl FlowWord {
             _ if flags.rst() => State::Closed,
             State::Datagram => State::Datagram,
             State::ClientClosed | State::TentativeClosed if flags.fin() => State::Closed,
-            State::Opening | State::Answered | State::Established | State::Tentative if flags.fin() => {
+            State::Opening | State::Repeated | State::Answered | State::Established | State::Tentative
+                if flags.fin() =>
+            {
                 State::BackendClosed
             }
-            State::Opening if flags.syn() => State::Answered,
+            State::Opening | State::Repeated if flags.syn() => State::Answered,
             // It knows a connection of these ports, and challenges the SYN (RFC 5961, section 4).
-            State::Opening if flags.ack() => State::Established,
+            State::Opening | State::Repeated if flags.ack() => State::Established,
             state => state,
         };
         Self::new(self.backend(), self.port(), state, now)

@@ -6,7 +6,7 @@
 use crate::layout::HANDSHAKE_BUCKETS;
 
 /// What the first bucket's times are less than: nanoseconds, as a shift. Each further bound is twice the one before.
-pub const FIRST_SHIFT: u32 = 16;
+pub const FIRST_SHIFT: u32 = 17;
 
 /// The bucket of a time; the last has all that took longer than the bound before.
 #[inline(always)]
@@ -24,14 +24,14 @@ mod tests {
     fn a_time_is_in_the_first_bucket_whose_bound_is_above_it() {
         let rows = [
             (0, 0),
-            (65_535, 0),
-            (65_536, 1),
-            (131_071, 1),
-            (131_072, 2),
-            ((1 << 30) - 1, 14),
-            (1 << 30, 15),
-            (1 << 31, 15),
-            (u64::MAX, 15),
+            (131_071, 0),
+            (131_072, 1),
+            (262_143, 1),
+            (262_144, 2),
+            ((1 << 30) - 1, 13),
+            (1 << 30, 14),
+            (1 << 31, 14),
+            (u64::MAX, 14),
         ];
         for (ns, expected) in rows {
             assert_eq!(bucket(ns), expected, "{ns} ns");

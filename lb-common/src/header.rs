@@ -46,6 +46,8 @@ unsafe impl Header for Byte {}
 unsafe impl Header for Word {}
 // SAFETY: bytes and a byte array, repr(C).
 unsafe impl Header for StatusLine {}
+// SAFETY: a byte array.
+unsafe impl Header for Method {}
 
 // Headers of ours are aligned by two: a copy of one may come to lie on the stack, where the verifier takes no misaligned
 // access ("misaligned stack access").
@@ -87,6 +89,11 @@ impl Word {
         u32::from_be_bytes(self.0)
     }
 }
+
+/// The start of an HTTP/1.x request: "GET ".
+#[repr(C, align(2))]
+#[derive(Clone, Copy, Debug)]
+pub struct Method(pub [u8; 4]);
 
 /// The start of an HTTP/1.x response: "HTTP/1.1 2".
 #[repr(C, align(2))]

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Version of this layout, kept in the map `META`.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// Bytes for a name, the terminating zero included.
 pub const NAME_SIZE: usize = 64;
@@ -205,6 +205,13 @@ pub struct Backend {
 }
 
 impl Backend {
+    /// Whether it takes new flows.
+    #[inline(always)]
+    pub const fn takes_flows(&self) -> bool {
+        const ALL: u16 = backend_flags::PRESENT | backend_flags::IN_ROTATION;
+        self.flags & (ALL | backend_flags::GIVEN_UP) == ALL
+    }
+
     /// Whether it exists and is not given up.
     #[inline(always)]
     pub const fn serves(&self) -> bool {
@@ -298,10 +305,12 @@ pub struct BackendCounters {
     pub packets_out: AtomicU64,
     /// Their bytes, Ethernet header included.
     pub bytes_out: AtomicU64,
-    /// Flows scheduled.
-    pub connections: AtomicU64,
+    /// HTTP requests, where responses come back this way.
+    pub requests: AtomicU64,
     /// HTTP responses by class, from 1xx.
     pub responses: [AtomicU64; 5],
+    /// Flows scheduled.
+    pub connections: AtomicU64,
     /// SYNs that came again while it had not answered.
     pub repeated: AtomicU64,
     /// RSTs in answer to a SYN.
@@ -322,7 +331,7 @@ pub struct BackendCounters {
 pub const BACKEND_COUNTERS: usize = size_of::<BackendCounters>() / 8;
 
 /// Buckets of [`BackendCounters::handshakes`].
-pub const HANDSHAKE_BUCKETS: usize = 16;
+pub const HANDSHAKE_BUCKETS: usize = 15;
 
 /// What one CPU remembers of one service.
 #[repr(C, align(64))]

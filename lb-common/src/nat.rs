@@ -124,7 +124,7 @@ impl Ports {
     #[inline(always)]
     fn of(config: &Config, client: &Event) -> Self {
         let count = u32::from(config.nat_port_count);
-        let hash = hash::nh(&config.flow_key, client.address, client.service);
+        let hash = hash::nh(&config.flow_key, client.address, client.service.into());
         // Odd, and another for each of a client's ports: so that probes of flows that begin alike do not meet each other again.
         let mixed = hash::nh(&config.tag_key, client.address, u32::from(client.port.raw()));
         Self {
@@ -178,7 +178,7 @@ fn has_room<T: Tables>(tables: &T, client: &Event, fresh: FlowWord, urgent: bool
     let old = FlowWord(tables.load(&slot.word));
     let is_over = match old.state() {
         State::Closed => true,
-        State::Reset => self::client(tables, slot) == (client.address, client.port, client.service),
+        State::Reset => self::client(tables, slot) == (client.address, client.port, client.service.into()),
         _ => false,
     };
     (is_over || old.is_free(fresh.seen(), tables.config())) && welcomes(tables, slot, old, client, fresh, urgent)
@@ -236,7 +236,7 @@ fn welcomes<T: Tables>(
     if (old.backend(), old.port()) != (fresh.backend(), fresh.port()) {
         return false;
     }
-    if self::client(tables, slot) == (client.address, client.port, client.service) {
+    if self::client(tables, slot) == (client.address, client.port, client.service.into()) {
         return true;
     }
     if old.is_live(fresh.seen(), tables.config()) && !(urgent && idle >= flow::SETTLED_TICKS) {
@@ -298,12 +298,12 @@ pub fn rank<T: Tables>(tables: &T, slot: u32, client: &Event, fresh: FlowWord) -
         return UNUSED;
     }
     let (address, port, service) = self::client(tables, slot);
-    let same_protocol = (old.state() == State::Datagram) == (client.state == State::Datagram as u32);
+    let same_protocol = (old.state() == State::Datagram) == (client.state == State::Datagram as u8);
     let same_ends = (address, port) == (client.address, client.port) && old.port() == client.port;
     if same_protocol && same_ends && leads_to(tables, old, backend) {
         // The backend could not tell two flows of a client's port apart.
         let is_over = !old.is_live(fresh.seen(), config) || matches!(old.state(), State::Closed | State::Reset);
-        return if is_over || service == client.service { OWN } else { CONFLICT };
+        return if is_over || service == u32::from(client.service) { OWN } else { CONFLICT };
     }
     if old.is_free(fresh.seen(), config) { FREE } else { TAKEN + old.missed(fresh.seen(), config) }
 }
@@ -329,7 +329,7 @@ fn claim<T: Tables>(tables: &T, slot: &NatSlot, client: &Event, old: FlowWord, w
         return false;
     }
     set(tables, &slot.client, client.address);
-    let port_service = u64::from(client.service << 16 | u32::from(client.port.raw()));
+    let port_service = u64::from(client.service) << 16 | u64::from(client.port.raw());
     tables.store(&slot.port_service, port_service);
     set(tables, &slot.path, client.path);
     tables.store(&slot.opened, if word.state() == State::Opening { tables.clock_ns() } else { 0 });
@@ -377,7 +377,7 @@ fn is_of<T: Tables>(tables: &T, slot: &NatSlot, word: FlowWord, client: &Event, 
     word.backend() == flow.backend()
         && word.port() == flow.port()
         && !matches!(word.state(), State::Free | State::Claimed)
-        && self::client(tables, slot) == (client.address, client.port, client.service)
+        && self::client(tables, slot) == (client.address, client.port, client.service.into())
 }
 
 /// Gives a slot back that no flow came to use.

@@ -124,14 +124,19 @@ fn from_client<R: Road, I: Ip, P: Stages, T: Tables>(
     };
     let (flow, backend) = match known {
         Known::Flow(flow, backend) => (flow, backend),
-        Known::Nothing { unanswered } if R::RARE => opened(packet, tables, datagram, slot, service, unanswered)?,
+        Known::Nothing { before } if R::RARE => opened(packet, tables, datagram, slot, service, before)?,
         Known::Nothing { .. } => return Ok(Verdict::Rare),
     };
     let overhead = encap::overhead(service, backend);
     if let Some(through) = encap::exceeded(backend, overhead, datagram.length) {
         return too_big::<R, I, P, T>(packet, tables, datagram, through);
     }
-    tables.count_in(flow.backend(), datagram.bytes()).ok_or(DropReason::Internal)?;
+    let counters = tables.count_in(flow.backend(), datagram.bytes()).ok_or(DropReason::Internal)?;
+    if is_nat(service) && datagram.protocol == TCP {
+        let (l4, length) = (datagram.l4, datagram.length);
+        let asks = if R::RARE { packet.is_request(l4, length) } else { http::is_request(packet, l4, length) };
+        tables.count(&counters.requests, asks.into());
+    }
     if R::RARE && datagram.flags.syn() {
         clamp(packet, datagram, backend, overhead);
     }
@@ -156,13 +161,13 @@ fn too_big<R: Road, I: Ip, P: Packet, T: Tables>(
 enum Known<'t> {
     /// Its flow, in step with it, and the backend.
     Flow(FlowWord, &'t Backend),
-    /// No flow, one whose backend is gone, or a client that starts anew: not with the backend that did not answer. On the common
-    /// path also a flow that is to be changed.
-    Nothing { unanswered: Option<FlowWord> },
+    /// No flow, one whose backend is gone, or a client that starts anew: not with the backend that did not answer, and with the one whose
+    /// connection it has only just reset. On the common path also a flow that is to be changed.
+    Nothing { before: FlowWord },
 }
 
 impl Known<'_> {
-    const NOTHING: Self = Self::Nothing { unanswered: None };
+    const NOTHING: Self = Self::Nothing { before: FlowWord::NOBODYS };
 }
 
 #[inline(always)]
@@ -185,7 +190,14 @@ fn established<'t, R: Road, I: Ip, P: Stages, T: Tables>(
     if R::RARE && datagram.flags.opens() {
         match flow.state() {
             // One that comes twice within a tick was not repeated by its client, which gives a backend a second: the network did that.
-            State::Opening if flow.seen() != now => return Ok(Known::Nothing { unanswered: Some(flow) }),
+            State::Opening if flow.seen() != now && !tables.was_heard(flow) => {
+                return Ok(Known::Nothing { before: flow });
+            }
+            State::Repeated if flow.seen() != now => return Ok(Known::Nothing { before: flow }),
+            // Both may be made up: then its backend knows better, and the connection goes on.
+            State::Reset if now.since(flow.seen()) < flow::SETTLED_TICKS => {
+                return Ok(Known::Nothing { before: flow });
+            }
             // The client's port is free again, and so it may come by it at once.
             _ if !is_open(service, flow) => return Ok(Known::NOTHING),
             _ => {}
@@ -246,7 +258,7 @@ fn opened<'t, I: Ip, P: Stages, T: Tables>(
     datagram: &Datagram<I>,
     slot: u32,
     service: &Service,
-    unanswered: Option<FlowWord>,
+    before: FlowWord,
 ) -> Result<(FlowWord, &'t Backend), DropReason> {
     let state = match () {
         () if datagram.protocol == UDP => State::Datagram,
@@ -255,9 +267,8 @@ fn opened<'t, I: Ip, P: Stages, T: Tables>(
         () if schedule::is_consistent(service) && !is_nat(service) && !datagram.flags.rst() => State::Tentative,
         () => return Err(DropReason::NoFlow),
     };
-    let avoid = unanswered.map_or(schedule::NOBODY, FlowWord::backend);
-    let event = Event { avoid, state: state as u32, ..event(packet, datagram, slot, service)? };
-    let flow = tables.begin(&event, unanswered)?;
+    let event = Event { state: state as u8, ..event(packet, datagram, slot, service)? };
+    let flow = tables.begin(&event, before)?;
     Ok((flow, tables.backend(flow.backend()).ok_or(DropReason::Internal)?))
 }
 
@@ -272,13 +283,13 @@ fn event<I: Ip, P: Stages>(
     Ok(Event {
         address: datagram.source.words(),
         path: rewrite::return_path(packet).ok_or(DropReason::Internal)?,
-        service: slot,
-        avoid: schedule::NOBODY,
+        mark: mark.0,
+        service: slot as u16,
         port: datagram.source_port,
         family: I::FAMILY,
         flags: datagram.flags.0,
         state: 0,
-        mark: mark.0,
+        reserved: 0,
     })
 }
 

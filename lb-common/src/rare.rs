@@ -76,6 +76,11 @@ pub trait Stages: Packet {
         http::class(self, l4, length)
     }
 
+    /// [`http::is_request`].
+    fn is_request(&self, l4: usize, length: u16) -> bool {
+        http::is_request(self, l4, length)
+    }
+
     /// [`message`].
     fn message<I: Ip, T: Tables>(&mut self, tables: &T, l4: usize) -> Verdict {
         message::<I, Self, T>(self, tables, l4)

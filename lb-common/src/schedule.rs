@@ -12,6 +12,9 @@ use crate::{
 /// In place of a backend to avoid: none.
 pub const NOBODY: u32 = u32::MAX;
 
+/// Of a [`stay`], beside the backend's index.
+const STAY: u32 = 1 << 31;
+
 /// Entries tried until one is not the backend to avoid.
 const TRIES: u32 = 16;
 
@@ -24,6 +27,19 @@ const INDEX_BITS: u32 = MAX_BACKENDS.trailing_zeros();
 const WINDOW_BITS: u32 = WINDOW.trailing_zeros();
 const SCORE_BITS: u32 = u64::BITS - 1 - WINDOW_BITS - INDEX_BITS;
 const _: () = assert!(WINDOW == 1 << WINDOW_BITS);
+
+/// A wish for a backend, in the place of one to avoid.
+#[inline(always)]
+pub const fn stay(index: u32) -> u32 {
+    STAY | index
+}
+
+/// The backend of such a wish.
+#[inline(always)]
+pub const fn stays(wish: u32) -> Option<u32> {
+    let index = wish ^ STAY;
+    if index < MAX_BACKENDS { Some(index) } else { None }
+}
 
 /// The index of the backend for a flow from `source` and `source_port`. Not `avoid`, if the service has another.
 #[inline(always)]
@@ -113,8 +129,9 @@ fn position<T: Tables>(tables: &T, slot: u32, service: &Service, ring: Ring, poi
 /// The backend with the fewest open flows for its weight, each standing in the ring once; of several, which have none for instance, whose
 /// turn it is.
 ///
-/// The verifier follows every branch of every turn of the loop, unless two paths leave it with equal states; so there is
-/// one running minimum of numbers that hold the score, the place and the index, and that another function says.
+/// The verifier follows every branch of every turn of the loop, unless two paths leave it with equal states; so there is one running
+/// minimum of numbers that hold the score, the place and the index, and that another function says: of what it puts together here
+/// itself it would know too much.
 #[inline(always)]
 fn fewest<T: Tables>(tables: &T, slot: u32, ring: Ring, avoid: u32) -> Result<u32, DropReason> {
     let start = next_turn(tables, slot, ring)?;
@@ -123,7 +140,7 @@ fn fewest<T: Tables>(tables: &T, slot: u32, ring: Ring, avoid: u32) -> Result<u3
         if step >= ring.length {
             break;
         }
-        best = best.min(tables.load_rank(ring, start + step, avoid) | u64::from(step) << INDEX_BITS);
+        best = best.min(tables.load_rank(ring, start, step, avoid));
     }
     if best == u64::MAX {
         return Err(DropReason::Internal);
@@ -131,14 +148,14 @@ fn fewest<T: Tables>(tables: &T, slot: u32, ring: Ring, avoid: u32) -> Result<u3
     Ok(best as u32 & (MAX_BACKENDS - 1))
 }
 
-/// How well the backend at a position of a ring suits by its open flows, less being better, with its index in the lowest bits and none in
-/// those above. Behind the end is the start.
+/// How well the backend so many steps behind a position of a ring suits by its open flows, then by the steps, less being better; in the
+/// lowest bits its index. Behind the end is the start.
 #[inline(always)]
-pub fn load_rank<T: Tables>(tables: &T, ring: Ring, position: u32, avoid: u32) -> u64 {
-    let Ok(index) = entry(tables, ring, position % ring.length.max(1)) else { return u64::MAX };
+pub fn load_rank<T: Tables>(tables: &T, ring: Ring, start: u32, step: u32, avoid: u32) -> u64 {
+    let Ok(index) = entry(tables, ring, (start + step) % ring.length.max(1)) else { return u64::MAX };
     let Ok(score) = score(tables, index) else { return u64::MAX };
-    let score = score.min((1 << SCORE_BITS) - 1);
-    u64::from(index == avoid) << 63 | score << (WINDOW_BITS + INDEX_BITS) | u64::from(index)
+    let score = score.min((1 << SCORE_BITS) - 1) << WINDOW_BITS | u64::from(step % WINDOW);
+    u64::from(index == avoid) << 63 | score << INDEX_BITS | u64::from(index)
 }
 
 /// The better of two at random (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001).

@@ -34,6 +34,8 @@ pub trait Tables: Sized {
     fn fragment(&self, index: u32) -> Option<&FragmentSlot>;
     /// The number of a backend's open flows, kept where [`crate::schedule::counts_flows`] says so.
     fn load_of(&self, backend: u32) -> Option<&AtomicU64>;
+    /// When a backend that answers its clients itself was last heard of: monotonic time in ticks ([`flow::TICK_SHIFT`]).
+    fn heard_of(&self, backend: u32) -> Option<&AtomicU64>;
     /// How many flows a backend may have: [`crate::room::Limits`]. Behind the last backend, until when (in nanoseconds of
     /// [`now_ns`](Self::now_ns)) limits hold.
     fn limits_of(&self, backend: u32) -> Option<&AtomicU64>;
@@ -76,8 +78,8 @@ pub trait Tables: Sized {
 
     /// [`event::begin`].
     #[inline(always)]
-    fn begin(&self, event: &Event, unanswered: Option<FlowWord>) -> Result<FlowWord, DropReason> {
-        event::begin(self, event, unanswered)
+    fn begin(&self, event: &Event, before: FlowWord) -> Result<FlowWord, DropReason> {
+        event::begin(self, event, before)
     }
 
     /// [`event::open_plainly`].
@@ -94,8 +96,8 @@ pub trait Tables: Sized {
 
     /// [`event::choose`].
     #[inline(always)]
-    fn choose(&self, event: &Event) -> Result<u32, DropReason> {
-        event::choose(self, event)
+    fn choose(&self, event: &Event, before: FlowWord) -> Result<u32, DropReason> {
+        event::choose(self, event, before)
     }
 
     /// [`FlowWord::after_client`].
@@ -202,8 +204,8 @@ pub trait Tables: Sized {
 
     /// [`schedule::load_rank`].
     #[inline(always)]
-    fn load_rank(&self, ring: Ring, position: u32, avoid: u32) -> u64 {
-        schedule::load_rank(self, ring, position, avoid)
+    fn load_rank(&self, ring: Ring, start: u32, step: u32, avoid: u32) -> u64 {
+        schedule::load_rank(self, ring, start, step, avoid)
     }
 
     /// [`schedule::another`].
@@ -216,6 +218,24 @@ pub trait Tables: Sized {
     #[inline(always)]
     fn is_ours(&self, event: &Event) -> bool {
         event::is_ours(self, event)
+    }
+
+    /// [`event::was_heard`].
+    #[inline(always)]
+    fn was_heard(&self, flow: FlowWord) -> bool {
+        event::was_heard(self, flow)
+    }
+
+    /// [`event::hear`].
+    #[inline(always)]
+    fn hear(&self, before: FlowWord, after: FlowWord) {
+        event::hear(self, before, after);
+    }
+
+    /// [`event::wish`].
+    #[inline(always)]
+    fn wish(&self, before: FlowWord) -> u32 {
+        event::wish(self, before)
     }
 
     /// [`event::advance`].
@@ -236,16 +256,16 @@ pub trait Tables: Sized {
         self.store(counter, self.load(counter).wrapping_add(value));
     }
 
-    /// Counts a packet from a client to a backend.
+    /// Counts a packet from a client to a backend; the counters, for what else there is to count.
     #[inline(always)]
-    fn count_in(&self, backend: u32, bytes: u64) -> Option<()> {
+    fn count_in(&self, backend: u32, bytes: u64) -> Option<&BackendCounters> {
         let counters = self.counters(backend)?;
         self.count(&counters.packets_in, 1);
         self.count(&counters.bytes_in, bytes);
-        Some(())
+        Some(counters)
     }
 
-    /// Counts a packet from a backend to a client; the counters, for what else there is to count.
+    /// The same of one from a backend to a client.
     #[inline(always)]
     fn count_out(&self, backend: u32, bytes: u64) -> Option<&BackendCounters> {
         let counters = self.counters(backend)?;

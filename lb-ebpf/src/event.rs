@@ -30,13 +30,12 @@ pub(crate) fn decode(value: u64) -> Result<FlowWord, DropReason> {
     if word.state() == State::Free { Err(DropReason::from_number(value as u8)) } else { Ok(word) }
 }
 
-/// `unanswered` is zero where there is no such flow.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn flow_begin(event: *const Event, unanswered: u64) -> u64 {
+pub(crate) extern "C" fn flow_begin(event: *const Event, before: u64) -> u64 {
     // SAFETY: the verifier checks that it is null or an event.
     let Some(event) = (unsafe { event.as_ref() }) else { return encode(Err(DropReason::Internal)) };
-    encode(event::begin(&Maps, event, (unanswered != 0).then_some(FlowWord(unanswered))))
+    encode(event::begin(&Maps, event, FlowWord(before)))
 }
 
 #[unsafe(no_mangle)]
@@ -82,10 +81,10 @@ pub(crate) extern "C" fn service_behind(home: u32, transport: u32, a: u64, b: u6
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn flow_choose(event: *const Event) -> u64 {
+pub(crate) extern "C" fn flow_choose(event: *const Event, before: u64) -> u64 {
     // SAFETY: as above.
     let Some(event) = (unsafe { event.as_ref() }) else { return encode_index(Err(DropReason::Internal)) };
-    encode_index(event::choose(&Maps, event))
+    encode_index(event::choose(&Maps, event, FlowWord(before)))
 }
 
 #[unsafe(no_mangle)]
@@ -108,8 +107,8 @@ pub(crate) extern "C" fn flow_rank(entry: u32, avoid: u32, backup: u32) -> u64 {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn flow_load_rank(ring: u64, position: u32, avoid: u32) -> u64 {
-    schedule::load_rank(&Maps, Ring::from_word(ring), position, avoid)
+pub(crate) extern "C" fn flow_load_rank(ring: u64, start: u32, step: u32, avoid: u32) -> u64 {
+    schedule::load_rank(&Maps, Ring::from_word(ring), start, step, avoid)
 }
 
 #[unsafe(no_mangle)]
@@ -124,6 +123,25 @@ pub(crate) extern "C" fn flow_is_ours(event: *const Event) -> u64 {
     // SAFETY: as above.
     let Some(event) = (unsafe { event.as_ref() }) else { return 0 };
     u64::from(event::is_ours(&Maps, event))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn flow_was_heard(flow: u64) -> u64 {
+    event::was_heard(&Maps, FlowWord(flow)).into()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn flow_hear(before: u64, after: u64) -> u64 {
+    event::hear(&Maps, FlowWord(before), FlowWord(after));
+    0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn flow_wish(before: u64) -> u64 {
+    event::wish(&Maps, FlowWord(before)).into()
 }
 
 #[unsafe(no_mangle)]

@@ -48,6 +48,9 @@ static FRAGMENTS: Table<FragmentSlot> = Table::new();
 /// Open flows of each backend.
 #[unsafe(link_section = ".bss.LOADS")]
 static LOADS: Table<AtomicU64> = Table::new();
+/// When each backend was last heard of.
+#[unsafe(link_section = ".bss.HEARD")]
+static HEARD: Table<AtomicU64> = Table::new();
 /// How many flows each backend may have; behind the last, until when that holds.
 #[unsafe(link_section = ".bss.LIMITS")]
 static LIMITS: Table<AtomicU64> = Table::new();
@@ -159,6 +162,11 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn heard_of(&self, backend: u32) -> Option<&AtomicU64> {
+        HEARD.get(backend, self.config().backends)
+    }
+
+    #[inline(always)]
     fn limits_of(&self, backend: u32) -> Option<&AtomicU64> {
         LIMITS.get(backend, self.config().backends + 1)
     }
@@ -237,8 +245,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn begin(&self, event: &Event, unanswered: Option<FlowWord>) -> Result<FlowWord, DropReason> {
-        event::decode(event::flow_begin(event, unanswered.map_or(0, |flow| flow.0)))
+    fn begin(&self, event: &Event, before: FlowWord) -> Result<FlowWord, DropReason> {
+        event::decode(event::flow_begin(event, before.0))
     }
 
     #[inline(always)]
@@ -254,8 +262,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn choose(&self, event: &Event) -> Result<u32, DropReason> {
-        event::decode_index(event::flow_choose(event))
+    fn choose(&self, event: &Event, before: FlowWord) -> Result<u32, DropReason> {
+        event::decode_index(event::flow_choose(event, before.0))
     }
 
     #[inline(always)]
@@ -344,8 +352,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn load_rank(&self, ring: Ring, position: u32, avoid: u32) -> u64 {
-        event::flow_load_rank(ring.to_word(), position, avoid)
+    fn load_rank(&self, ring: Ring, start: u32, step: u32, avoid: u32) -> u64 {
+        event::flow_load_rank(ring.to_word(), start, step, avoid)
     }
 
     #[inline(always)]
@@ -356,6 +364,21 @@ impl Tables for Maps {
     #[inline(always)]
     fn is_ours(&self, event: &Event) -> bool {
         event::flow_is_ours(event) != 0
+    }
+
+    #[inline(always)]
+    fn was_heard(&self, flow: FlowWord) -> bool {
+        event::flow_was_heard(flow.0) != 0
+    }
+
+    #[inline(always)]
+    fn hear(&self, before: FlowWord, after: FlowWord) {
+        event::flow_hear(before.0, after.0);
+    }
+
+    #[inline(always)]
+    fn wish(&self, before: FlowWord) -> u32 {
+        event::flow_wish(before.0) as u32
     }
 
     #[inline(always)]

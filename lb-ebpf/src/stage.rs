@@ -59,6 +59,11 @@ impl<const ROUGH: bool> Stages for XdpFrame<'_, ROUGH> {
     }
 
     #[inline(always)]
+    fn is_request(&self, l4: usize, length: u16) -> bool {
+        is_request(self.ctx.ctx, l4 as u32, length.into()) != 0
+    }
+
+    #[inline(always)]
     fn walk<I: Ip>(&self) -> Option<Walk> {
         if I::FAMILY == 4 {
             return I::walk(self);
@@ -191,4 +196,11 @@ extern "C" fn response_class(ctx: *mut xdp_md, l4: u32, length: u32) -> u64 {
     let ctx = XdpContext::new(ctx);
     let class = http::class(&XdpFrame::<true>::new(&ctx), (l4 & L4_MASK) as usize, length as u16);
     class.map_or(0, |class| class as u64 + 1)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn is_request(ctx: *mut xdp_md, l4: u32, length: u32) -> u64 {
+    let ctx = XdpContext::new(ctx);
+    http::is_request(&XdpFrame::<true>::new(&ctx), (l4 & L4_MASK) as usize, length as u16).into()
 }

@@ -8,8 +8,8 @@
 //! Who has less for it is judged by its newest answers alone, as many of them as tell what it was found to be from what is well
 //! (Wald's sequential test): however old errors are, they keep nobody from having its share back.
 //!
-//! Whether a connection expects an answer is known from what the whole service did while it was well. An illness does not
-//! become usual, and whoever answers nothing is never well where answers are usual.
+//! Whether a request, or a connection where requests are not seen, expects an answer is known from what the whole service did while it was
+//! well. An illness does not become usual, and whoever answers nothing is never well where answers are usual.
 
 mod proportion;
 mod record;
@@ -68,7 +68,7 @@ pub enum Kind {
     Slow,
     /// Handshakes take much longer than those of others.
     Sluggish,
-    /// Connections get no response.
+    /// Requests, or connections, get no response.
     Silent,
 }
 
@@ -84,6 +84,8 @@ pub struct Finding {
     excess: f64,
     /// Its bound.
     bound: f64,
+    /// Whether it is requests that had no answer, and not connections.
+    of_requests: bool,
 }
 
 /// What is to be known of a backend to judge it.
@@ -133,7 +135,7 @@ pub struct Opinion {
     pub stumbles: bool,
     /// Whether anything of that was good.
     pub works: bool,
-    /// Whether it had connections, and nothing came of them.
+    /// Whether it was asked for anything, and nothing came of it.
     pub waits: bool,
     /// Whether nothing has come of some yet.
     pub lags: bool,
@@ -295,7 +297,7 @@ impl<'a> View<'a> {
             opinion.conduct = self.conduct_lately(record, reduced, &peers);
             opinion.stumbles = lately.is_failure();
             opinion.works = self.well(&lately) > 0.0;
-            opinion.waits = lately.begun > 0 && !opinion.works;
+            opinion.waits = lately.begun + lately.requests > 0 && !opinion.works;
             opinion.lags = self.usual.lacks(&lately);
             opinion.hopeless |= self.is_hopeless(record, seat, reduced.since, &peers);
         }
@@ -311,7 +313,7 @@ impl<'a> View<'a> {
     fn well(&self, tally: &Tally) -> f64 {
         let fine = tally.responses - tally.errors;
         f64::from(match self.usual.voice() {
-            Some(Voice::Http) => fine,
+            Some(Voice::Requests | Voice::Http) => fine,
             Some(Voice::Bytes) => fine.max(tally.spoken.min(tally.opened)),
             None => fine.max(tally.handshakes - tally.slow),
         })
@@ -355,8 +357,8 @@ impl<'a> View<'a> {
             return;
         }
         let (bound, least) = (self.bound(kind), seen.at_least());
-        let known = (peers.of >= COMPARABLE).then(|| peers.share());
-        let found = Finding { kind, seen, peers: known, span, excess: least / bound, bound };
+        let found = self.finding(kind, seen, peers, span, least / bound);
+        let known = found.peers;
         // Connections that wait for their answer are among the silent of those that are well.
         let doubtful = kind != Kind::Silent && peers.bad > 0.0 && least < peers.at_most();
         let alike = known.is_some_and(|known| seen.share() < ALIKE * known || doubtful);
@@ -389,9 +391,7 @@ impl<'a> View<'a> {
             let (seen, peers) = self.of(kind, whole);
             let least = self.bound(kind) / TROUBLE / 2.0;
             let left = Proportion { bad: seen.beyond_margin(), ..seen };
-            let peers = (peers.of >= COMPARABLE).then(|| peers.share());
-            let (bound, excess) = (self.bound(kind), seen.share() / least);
-            let found = Finding { kind, seen, peers, span: self.settings.window, excess, bound };
+            let found = self.finding(kind, seen, peers, self.settings.window, seen.share() / least);
             (left.share() > least).then_some(found)
         });
         found.max_by(|one, other| one.excess.total_cmp(&other.excess))
@@ -418,20 +418,19 @@ impl<'a> View<'a> {
             let bad = seen.beyond_margin();
             let evidence = |bad: f64, of: f64| bad * (ill / well).ln() + (of - bad) * ((1.0 - ill) / (1.0 - well)).ln();
             if evidence(bad, seen.of) >= sure {
-                return Conduct::Bad(Finding {
-                    kind,
-                    seen,
-                    peers: known,
-                    span,
-                    excess: seen.share() / self.bound(kind),
-                    bound: self.bound(kind),
-                });
+                return Conduct::Bad(self.finding(kind, seen, peers, span, seen.share() / self.bound(kind)));
             }
             // Who was ill again soon after it had been found to be well has to show more. What may be chance is no sign of health.
             let shown = evidence(seen.bad, self.well(&lately.own) + seen.bad);
             good &= shown <= -sure * f64::from(1 + reduced.relapses.min(MOST_RELAPSES));
         }
         if good { Conduct::Good } else { Conduct::Unclear }
+    }
+
+    fn finding(&self, kind: Kind, seen: Proportion, peers: Proportion, span: Duration, excess: f64) -> Finding {
+        let peers = (peers.of >= COMPARABLE).then(|| peers.share());
+        let of_requests = self.usual.voice() == Some(Voice::Requests);
+        Finding { kind, seen, peers, span, excess, bound: self.bound(kind), of_requests }
     }
 
     fn bound(&self, kind: Kind) -> f64 {
@@ -474,7 +473,8 @@ impl Finding {
     /// Half of a few responses.
     pub(crate) fn example() -> Self {
         let seen = Proportion::new(10, 20);
-        Self { kind: Kind::Errors, seen, peers: Some(0.0), span: Duration::from_secs(1), excess: 1.5, bound: 0.2 }
+        let (span, of_requests) = (Duration::from_secs(1), false);
+        Self { kind: Kind::Errors, seen, peers: Some(0.0), span, excess: 1.5, bound: 0.2, of_requests }
     }
 
     /// The same of connections without a response.
@@ -492,6 +492,7 @@ impl fmt::Display for Finding {
             Kind::Reset => ("connections", "were reset by the server"),
             Kind::Slow => ("handshakes", "were slower than is allowed"),
             Kind::Sluggish => ("handshakes", "were slower than a tenth of what is allowed"),
+            Kind::Silent if self.of_requests => ("requests", "had no response"),
             Kind::Silent => ("connections", "had no response"),
         };
         let span = self.span.as_secs_f64();

@@ -36,6 +36,8 @@ pub struct HostTables {
     pub fragments: Vec<FragmentSlot>,
     /// Open flows of backends.
     pub loads: Vec<AtomicU64>,
+    /// When backends were last heard of.
+    pub heard: Vec<AtomicU64>,
     /// How many flows backends may have; behind them, until when that holds.
     pub limits: Vec<AtomicU64>,
     /// MTUs learnt: backend and size, the latest last.
@@ -95,6 +97,7 @@ impl HostTables {
             nat: many(config.nat_slots()),
             fragments: many(config.fragment_mask + 1),
             loads: many(config.backends),
+            heard: many(config.backends),
             limits: many(config.backends + 1),
             learnt: Mutex::default(),
             features: u32::MAX,
@@ -130,7 +133,8 @@ impl HostTables {
     /// Puts a backend at an index; its NAT base is computed, and it is present.
     pub fn add_backend(&mut self, index: u32, backend: Backend) {
         let nat_base = nat::base(&self.config, backend.address, backend.port);
-        self.backends[index as usize] = Backend { nat_base, flags: backend.flags | backend_flags::PRESENT, ..backend };
+        let flags = backend.flags | backend_flags::PRESENT | backend_flags::IN_ROTATION;
+        self.backends[index as usize] = Backend { nat_base, flags, ..backend };
     }
 
     /// Writes a ring at `base` and makes it a service's.
@@ -212,6 +216,10 @@ impl Tables for HostTables {
 
     fn load_of(&self, backend: u32) -> Option<&AtomicU64> {
         self.loads.get(backend as usize)
+    }
+
+    fn heard_of(&self, backend: u32) -> Option<&AtomicU64> {
+        self.heard.get(backend as usize)
     }
 
     fn limits_of(&self, backend: u32) -> Option<&AtomicU64> {

@@ -416,9 +416,10 @@ fn idle_flows_are_forgotten_by_their_state() {
 
 #[test]
 fn a_closed_flow_gives_way_to_a_new_one_from_the_same_port() {
-    let tables = world();
+    let mut tables = world();
     let first = establishes(&tables, 40_000);
     from_client(&tables, TcpFrame { flags: RST, ..Default::default() });
+    tables.now_ns += 2 * SECOND;
     let second = establishes(&tables, 40_000);
     assert_ne!(ends(&first), ends(&second), "another turn");
     let (_, data) = from_client(&tables, TcpFrame::default());

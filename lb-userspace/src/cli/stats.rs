@@ -89,12 +89,13 @@ fn seen_table(document: &StatsDocument, output: Output) -> String {
         "REFUSED",
         "RESET",
         "ABORTED",
+        "REQUESTS",
         "2XX",
         "3XX",
         "4XX",
         "5XX",
     ];
-    let mut table = output.table(&header, &[2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    let mut table = output.table(&header, &[2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
     let dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     let number = |value: Option<u64>| dash(value.map(|value| value.to_string()));
     let below = |seconds: f64| format!("<{:.1?}", Duration::from_secs_f64(seconds));
@@ -111,6 +112,7 @@ fn seen_table(document: &StatsDocument, output: Output) -> String {
             number(seen.refused),
             number(seen.reset_by_backend),
             number(seen.reset_by_client),
+            number(seen.requests),
             class("2xx"),
             class("3xx"),
             class("4xx"),

@@ -221,7 +221,7 @@ pub(super) fn idle_seconds(word: FlowWord, now: Ticks) -> u64 {
 pub(super) fn state(state: State) -> Option<FlowState> {
     Some(match state {
         State::Free | State::Claimed => return None,
-        State::Opening => FlowState::Opening,
+        State::Opening | State::Repeated => FlowState::Opening,
         State::Answered => FlowState::Answered,
         State::Established => FlowState::Established,
         State::ClientClosed => FlowState::ClientClosed,

@@ -41,14 +41,18 @@ pub(super) fn tables(maps: &Maps, cpu: u32) -> HostTables {
     for (load, index) in tables.loads.iter_mut().zip(0..) {
         *load.get_mut() = maps.loads.read(index);
     }
+    for (heard, index) in tables.heard.iter_mut().zip(0..) {
+        *heard.get_mut() = maps.heard.read(index);
+    }
     for (limits, index) in tables.limits.iter_mut().zip(0..) {
         *limits.get_mut() = maps.limits.read(index);
     }
     for (counters, index) in tables.counters.iter_mut().zip(cpu * config.backends..) {
-        let BackendCounters { packets_in, bytes_in, packets_out, bytes_out, connections, responses, .. } = counters;
-        let common = [packets_in, bytes_in, packets_out, bytes_out, connections].into_iter().chain(responses);
-        let BackendCounters { repeated, refused, reset, aborted, handshake_ns, opened, handshakes, .. } = counters;
-        let rare = [repeated, refused, reset, aborted, handshake_ns, opened].into_iter().chain(handshakes);
+        let BackendCounters { packets_in, bytes_in, packets_out, bytes_out, requests, responses, .. } = counters;
+        let common = [packets_in, bytes_in, packets_out, bytes_out, requests].into_iter().chain(responses);
+        let BackendCounters { connections, repeated, refused, reset, aborted, handshake_ns, opened, .. } = counters;
+        let rare = [connections, repeated, refused, reset, aborted, handshake_ns, opened];
+        let rare = rare.into_iter().chain(&mut counters.handshakes);
         copy(&maps.counters, index, common.chain(rare));
     }
     for (state, index) in tables.states.iter_mut().zip(cpu * services..) {

@@ -30,7 +30,7 @@ pub(super) const DROP_ROW: u32 = 16;
 pub(super) const META: &str = "META";
 
 /// Every map that is pinned, in the order in which they are removed.
-pub(super) const PINNED: [&str; 16] = [
+pub(super) const PINNED: [&str; 17] = [
     "SERVICES",
     "BACKENDS",
     "RINGS",
@@ -38,6 +38,7 @@ pub(super) const PINNED: [&str; 16] = [
     "NAT",
     "FRAGMENTS",
     "LOADS",
+    "HEARD",
     "LIMITS",
     "ANSWERS",
     "PROGRAMS",
@@ -78,6 +79,7 @@ pub(super) struct Maps {
     pub(super) nat: Region<NatSlot>,
     pub(super) fragments: Region<FragmentSlot>,
     pub(super) loads: Region<u64>,
+    pub(super) heard: Region<u64>,
     pub(super) limits: Region<u64>,
     pub(super) counters: Region<BackendCounters>,
     pub(super) states: Region<ServiceState>,
@@ -130,6 +132,7 @@ impl Maps {
             nat: region!("NAT"),
             fragments: region!("FRAGMENTS"),
             loads: region!("LOADS"),
+            heard: region!("HEARD"),
             limits: region!("LIMITS"),
             counters: region!("COUNTERS"),
             states: region!("STATES"),
@@ -214,6 +217,7 @@ impl Maps {
 
     fn zero_counters(&self, index: u32) {
         self.loads.write(index, &0);
+        self.heard.write(index, &0);
         for cpu in 0..self.config.cpus {
             for word in self.counters.row(cpu * self.config.backends + index) {
                 word.store(0, Ordering::Relaxed);

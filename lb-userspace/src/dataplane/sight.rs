@@ -16,7 +16,7 @@ use lb_common::{
 
 use super::{address, maps::Maps};
 
-/// Buckets of the handshake histogram. Bucket `i` counts those that took less than `2^(16 + i)` ns (65.5 µs, 131 µs, …,
+/// Buckets of the handshake histogram. Bucket `i` counts those that took less than `2^(17 + i)` ns (131 µs, 262 µs, …,
 /// 1.07 s), and not less than the bound before; the last counts all that took longer.
 pub use lb_common::layout::HANDSHAKE_BUCKETS;
 
@@ -48,6 +48,8 @@ pub struct Sight {
     pub handshakes: [u64; HANDSHAKE_BUCKETS],
     /// Sum of these times.
     pub handshake_ns: u64,
+    /// HTTP/1.x requests seen at the start of a segment; not with direct return.
+    pub requests: u64,
     /// HTTP/1.x responses seen at the start of a segment, by class: 1xx, 2xx, 3xx, 4xx, 5xx.
     pub responses: [u64; 5],
 }
@@ -145,7 +147,7 @@ impl From<[u64; BACKEND_COUNTERS]> for Sight {
             bytes,
             packets_out,
             bytes_out,
-            begun,
+            requests,
             informational,
             success,
             redirection,
@@ -154,7 +156,7 @@ impl From<[u64; BACKEND_COUNTERS]> for Sight {
             rest @ ..,
         ] = words;
         let responses = [informational, success, redirection, client_error, server_error];
-        let [repeated, refused, reset, aborted, handshake_ns, opened, handshakes @ ..] = rest;
+        let [begun, repeated, refused, reset, aborted, handshake_ns, opened, handshakes @ ..] = rest;
         Self {
             packets,
             bytes,
@@ -168,6 +170,7 @@ impl From<[u64; BACKEND_COUNTERS]> for Sight {
             aborted,
             handshakes,
             handshake_ns,
+            requests,
             responses,
         }
     }
@@ -195,8 +198,8 @@ impl Sight {
     /// Each sum.
     fn sums(&mut self) -> impl Iterator<Item = &mut u64> {
         let Self { packets, bytes, packets_out, bytes_out, begun, opened, .. } = self;
-        let Self { repeated, refused, reset, aborted, handshakes, handshake_ns, responses, .. } = self;
-        let traffic = [packets, bytes, packets_out, bytes_out, begun, opened];
+        let Self { repeated, refused, reset, aborted, handshakes, handshake_ns, requests, responses, .. } = self;
+        let traffic = [packets, bytes, packets_out, bytes_out, begun, opened, requests];
         let single = [repeated, refused, reset, aborted, handshake_ns];
         traffic.into_iter().chain(single).chain(handshakes).chain(responses)
     }
@@ -245,8 +248,9 @@ mod tests {
         assert_eq!(sight.aborted, place(offset_of!(Words, aborted)));
         assert_eq!(sight.handshake_ns, place(offset_of!(Words, handshake_ns)));
         assert_eq!(sight.handshakes[0], place(offset_of!(Words, handshakes)));
+        assert_eq!(sight.requests, place(offset_of!(Words, requests)));
         assert_eq!(sight.responses[0], place(offset_of!(Words, responses)));
-        assert_eq!(sight.handshakes[15] - sight.handshakes[0], 15);
+        assert_eq!(sight.handshakes[14] - sight.handshakes[0], 14);
         assert_eq!(sight.responses[4] - sight.responses[0], 4);
     }
 
@@ -259,17 +263,17 @@ mod tests {
         };
         let micros = |sight: Sight, part| sight.handshake_quantile(part).map(|bound| bound.as_micros());
         assert_eq!(micros(sight(&[]), 0.5), None);
-        assert_eq!(micros(sight(&[(0, 1)]), 0.5), Some(65));
-        assert_eq!(micros(sight(&[(0, 98), (3, 2)]), 0.5), Some(65));
-        assert_eq!(micros(sight(&[(0, 98), (3, 2)]), 0.99), Some(524));
-        assert_eq!(micros(sight(&[(0, 98), (15, 2)]), 0.99), None);
+        assert_eq!(micros(sight(&[(0, 1)]), 0.5), Some(131));
+        assert_eq!(micros(sight(&[(0, 98), (3, 2)]), 0.5), Some(131));
+        assert_eq!(micros(sight(&[(0, 98), (3, 2)]), 0.99), Some(1048));
+        assert_eq!(micros(sight(&[(0, 98), (14, 2)]), 0.99), None);
     }
 
     #[test]
     fn what_is_added_and_taken_away_again_leaves_what_was() {
         let mut sum = numbered();
         sum += numbered();
-        assert_eq!((sum.responses[2], sum.handshakes[3], sum.aborted), (14, 38, 26));
+        assert_eq!((sum.responses[2], sum.handshakes[3], sum.aborted), (14, 40, 28));
         sum -= numbered();
         assert_eq!(sum, numbered());
     }

@@ -35,7 +35,7 @@ pub(super) struct Table {
 }
 
 /// All of them.
-pub(super) fn all(config: &Config) -> [Table; 8] {
+pub(super) fn all(config: &Config) -> [Table; 9] {
     macro_rules! table {
         ($name:literal, $entry:ty, $entries:expr) => {
             Table { name: $name, entries: $entries, entry: size_of::<$entry>(), section: concat!(".bss.", $name) }
@@ -49,6 +49,7 @@ pub(super) fn all(config: &Config) -> [Table; 8] {
         table!("NAT", NatSlot, config.nat_slots()),
         table!("FRAGMENTS", FragmentSlot, config.fragment_mask + 1),
         table!("LOADS", u64, config.backends),
+        table!("HEARD", u64, config.backends),
         table!("LIMITS", u64, config.backends + 1),
     ]
 }

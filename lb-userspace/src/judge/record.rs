@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Kind, proportion::Proportion};
 use crate::dataplane::{BackendSight, HANDSHAKE_BUCKETS, Sight};
 
-/// Connections and answers that must be on record before anything is usual.
+/// Requests or connections, and answers, that must be on record before anything is usual.
 const ACQUAINTED: f64 = 20.0;
 /// Where of as many connections fewer than these get an answer of HTTP, as where it is encrypted, none is expected.
 const ANSWERED: f64 = 0.1;
@@ -23,7 +23,9 @@ const DEVIATIONS: f64 = 3.0;
 /// The least variance of connections without an answer, for each connection, and the least number that is not chance.
 const LEAST_VARIANCE: f64 = 0.05;
 const LEAST_SILENT: f64 = 2.0;
-/// So many connections are a handful.
+/// More answers than so many for each request are not all to those that are seen.
+const MOST_ANSWERS: f64 = 1.5;
+/// So many requests or connections are a handful.
 const HANDFUL: u32 = 3;
 /// How likely it may be that none of some connections expects an answer, for it not to be chance.
 const CHANCE: f64 = 1e-4;
@@ -56,7 +58,8 @@ pub(super) struct Tally {
     /// Handshakes that took longer than is allowed, and than a tenth of it.
     pub(super) slow: u32,
     pub(super) sluggish: u32,
-    /// 1xx to 5xx.
+    /// Requests of HTTP, and responses from 1xx to 5xx.
+    pub(super) requests: u32,
     pub(super) answers: u32,
     /// Bytes that clients sent, without headers.
     pub(super) sent: u32,
@@ -64,10 +67,12 @@ pub(super) struct Tally {
     pub(super) spoken: u32,
 }
 
-/// By what it is known that a connection was answered.
+/// By what it is known that a client was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Voice {
-    /// By a response of HTTP.
+    /// Its request by a response of HTTP.
+    Requests,
+    /// Its connection by a response of HTTP, where requests are not seen as such: somebody may put a line of his own before them.
     Http,
     /// By what the backend sends at all, where that is something else or encrypted.
     Bytes,
@@ -76,15 +81,17 @@ pub(super) enum Voice {
 /// What was asked, and answered in one way or the other.
 #[derive(Clone, Copy)]
 struct Heard {
-    opened: u32,
+    /// Requests, or connections.
+    asked: u32,
     answers: u32,
+    /// Where it is not known who of them asks for anything: how much was sent.
     sent: u32,
 }
 
-/// How connections are usually answered.
+/// How requests or connections are usually answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Habit {
-    opened: f64,
+    asked: f64,
     answers: f64,
     /// Squares of what ought to have been answered and was not between two looks, summed up, twice: as often more is answered.
     squares: f64,
@@ -94,7 +101,7 @@ struct Habit {
 /// How long it is that nothing has been answered.
 #[derive(Clone, Copy, Debug, Default)]
 struct Silence {
-    /// What happened since its last answer, from the first connection on.
+    /// What happened since its last answer, from the first request or connection on.
     unanswered: Option<(Timestamp, Tally)>,
     /// For how long it has left its clients alike before it answered while it was well.
     patience: Duration,
@@ -103,6 +110,7 @@ struct Silence {
 /// How a backend, or several, usually answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Usual {
+    requests: Habit,
     http: Habit,
     bytes: Habit,
     /// 2xx to 5xx, and 5xx.
@@ -128,7 +136,8 @@ pub(super) struct Record {
     /// When something bad was last seen.
     alarmed: Option<Timestamp>,
     illness: Option<Illness>,
-    /// By HTTP, and by anything.
+    /// By each [`Voice`].
+    requests: Silence,
     http: Silence,
     bytes: Silence,
 }
@@ -164,6 +173,7 @@ impl Tally {
             handshakes,
             slow: slower(latency)?,
             sluggish: slower(latency / 10)?,
+            requests: less(after.requests, before.requests)?,
             answers: sum(0)?,
             sent: sent.try_into().unwrap_or(u32::MAX),
             // Of those from the look before as well; but one download is not many answers.
@@ -189,11 +199,12 @@ impl Tally {
     }
 
     fn heard(&self, voice: Voice) -> Heard {
-        let answers = match voice {
-            Voice::Http => self.answers,
-            Voice::Bytes => self.spoken,
-        };
-        Heard { opened: self.opened, answers, sent: self.sent }
+        let Self { requests, opened, answers, spoken, sent, .. } = *self;
+        match voice {
+            Voice::Requests => Heard { asked: requests, answers, sent: 0 },
+            Voice::Http => Heard { asked: opened, answers, sent },
+            Voice::Bytes => Heard { asked: opened, answers: spoken, sent },
+        }
     }
 
     fn is_bad(&self) -> bool {
@@ -209,7 +220,7 @@ impl Tally {
 impl Tally {
     fn each(&mut self, other: Self, change: impl Fn(u32, u32) -> u32) {
         let Self { responses, errors, begun, opened, refused, .. } = other;
-        let Self { repeated, reset, handshakes, slow, sluggish, answers, sent, spoken, .. } = other;
+        let Self { repeated, reset, handshakes, slow, sluggish, requests, answers, sent, spoken, .. } = other;
         for (own, other) in [
             (&mut self.responses, responses),
             (&mut self.errors, errors),
@@ -221,6 +232,7 @@ impl Tally {
             (&mut self.handshakes, handshakes),
             (&mut self.slow, slow),
             (&mut self.sluggish, sluggish),
+            (&mut self.requests, requests),
             (&mut self.answers, answers),
             (&mut self.sent, sent),
             (&mut self.spoken, spoken),
@@ -253,27 +265,32 @@ impl Sum for Tally {
 
 impl Habit {
     fn learn(&mut self, heard: Heard) {
-        let (opened, answers) = (f64::from(heard.opened), f64::from(heard.answers));
-        self.opened += opened;
+        let (asked, answers) = (f64::from(heard.asked), f64::from(heard.answers));
+        self.asked += asked;
         self.answers += answers;
         // What was opened in one look may be asked for in the next.
-        self.sent += f64::from(heard.sent).min(REQUEST * (2.0 + opened.max(answers)));
+        self.sent += f64::from(heard.sent).min(REQUEST * (2.0 + asked.max(answers)));
         self.squares += 2.0 * (self.expected(heard) - answers).max(0.0).powi(2);
     }
 
     fn sums(&mut self) -> [&mut f64; 4] {
-        let Self { opened, answers, squares, sent } = self;
-        [opened, answers, squares, sent]
+        let Self { asked, answers, squares, sent } = self;
+        [asked, answers, squares, sent]
     }
 
-    /// The part of connections that get an answer; there may be more than one on each.
+    /// The part that gets an answer; there may be more than one to each connection.
     fn ratio(&self) -> f64 {
-        (self.answers / self.opened.max(1.0)).min(1.0)
+        (self.answers / self.asked.max(1.0)).min(1.0)
     }
 
-    /// Whether connections usually get an answer, at least a part of them.
+    /// Whether there usually is an answer, at least to a part.
     fn answers(&self) -> bool {
-        self.opened + self.answers >= ACQUAINTED && self.ratio() >= ANSWERED
+        self.asked + self.answers >= ACQUAINTED && self.ratio() >= ANSWERED
+    }
+
+    /// Whether that is most of what is asked for: of other answers it is not known to what they are.
+    fn asks_for_most(&self) -> bool {
+        self.asked >= ACQUAINTED && self.answers <= MOST_ANSWERS * self.asked
     }
 
     /// What clients usually send for an answer, if that tells those who ask from those who only connect.
@@ -282,42 +299,43 @@ impl Habit {
         (request >= LEAST_REQUEST).then(|| request.min(REQUEST))
     }
 
-    /// How many connections ought to have got an answer: no more than usual, and no more than clients have sent requests for.
+    /// How many ought to have got an answer: no more than usual, and no more than clients have sent requests for.
     fn expected(&self, heard: Heard) -> f64 {
-        let asked = self.request().map_or(f64::INFINITY, |request| f64::from(heard.sent) / request);
-        (self.ratio() * f64::from(heard.opened)).min(asked)
+        let sent_for = self.request().map_or(f64::INFINITY, |request| f64::from(heard.sent) / request);
+        (self.ratio() * f64::from(heard.asked)).min(sent_for)
     }
 
     /// How many answers are missing of those that ought to have come.
     fn silent(&self, heard: Heard) -> Proportion {
         let least = LEAST_VARIANCE.max(self.ratio() * (1.0 - self.ratio()));
-        let variance = (self.squares / self.opened.max(1.0)).max(least);
+        let variance = (self.squares / self.asked.max(1.0)).max(least);
         let expected = self.expected(heard);
-        let margin = LEAST_SILENT + DEVIATIONS * (variance * f64::from(heard.opened)).sqrt();
+        let margin = LEAST_SILENT + DEVIATIONS * (variance * f64::from(heard.asked)).sqrt();
         Proportion { bad: (expected - f64::from(heard.answers)).max(0.0), of: expected, margin }
     }
 
     /// Whether that nothing was answered is more than chance.
     fn is_mute(&self, heard: Heard) -> bool {
-        let chance = (1.0 - self.ratio()).powf(heard.opened.into());
+        let chance = (1.0 - self.ratio()).powf(heard.asked.into());
         heard.answers == 0 && (chance <= CHANCE || self.request().is_some())
     }
 }
 
 impl Usual {
     fn learn(&mut self, tally: &Tally) {
+        self.requests.learn(tally.heard(Voice::Requests));
         self.http.learn(tally.heard(Voice::Http));
         self.bytes.learn(tally.heard(Voice::Bytes));
         self.responses += f64::from(tally.responses);
         self.errors += f64::from(tally.errors);
-        if self.http.opened > MEMORY || self.responses > MEMORY {
+        if self.http.asked.max(self.requests.asked).max(self.responses) > MEMORY {
             self.sums().for_each(|sum| *sum /= 2.0);
         }
     }
 
     fn sums(&mut self) -> impl Iterator<Item = &mut f64> {
-        let Self { http, bytes, responses, errors } = self;
-        http.sums().into_iter().chain(bytes.sums()).chain([responses, errors])
+        let Self { requests, http, bytes, responses, errors } = self;
+        requests.sums().into_iter().chain(http.sums()).chain(bytes.sums()).chain([responses, errors])
     }
 
     /// How many responses are 5xx.
@@ -325,17 +343,19 @@ impl Usual {
         Proportion { bad: self.errors, of: self.responses, margin: 0.0 }
     }
 
-    /// By what it is known that a connection was answered, if connections usually are.
+    /// By what it is known that a client was answered, if clients usually are.
     pub(super) fn voice(&self) -> Option<Voice> {
         match () {
+            () if self.requests.asks_for_most() && self.requests.answers() => Some(Voice::Requests),
             () if self.http.answers() => Some(Voice::Http),
-            () if self.http.opened >= ACQUAINTED && self.bytes.answers() => Some(Voice::Bytes),
+            () if self.http.asked >= ACQUAINTED && self.bytes.answers() => Some(Voice::Bytes),
             () => None,
         }
     }
 
     fn habit(&self, voice: Voice) -> &Habit {
         match voice {
+            Voice::Requests => &self.requests,
             Voice::Http => &self.http,
             Voice::Bytes => &self.bytes,
         }
@@ -346,7 +366,7 @@ impl Usual {
         self.voice().map_or_else(Proportion::default, |voice| self.habit(voice).silent(tally.heard(voice)))
     }
 
-    /// Whether more than a connection or two are without the answer that they ought to get.
+    /// Whether more than a request or two, or as many connections, are without the answer that they ought to get.
     pub(super) fn lacks(&self, tally: &Tally) -> bool {
         self.silent(tally).bad > LEAST_SILENT
     }
@@ -366,10 +386,11 @@ impl AddAssign for Usual {
 impl Silence {
     fn take(&mut self, voice: Voice, tally: &Tally, illness: Option<Illness>, now: Timestamp) {
         if tally.heard(voice).answers > 0 {
-            let waited = self.unanswered.take().filter(|(at, sum)| sum.opened >= HANDFUL && teaches(illness, *at));
+            let waited = self.unanswered.take();
+            let waited = waited.filter(|(at, sum)| sum.heard(voice).asked >= HANDFUL && teaches(illness, *at));
             let waited = waited.map_or(Duration::ZERO, |(at, _)| now.duration_since(at).unsigned_abs());
             self.patience = self.patience.max(waited);
-        } else if tally.opened > 0 || self.unanswered.is_some() {
+        } else if tally.heard(voice).asked > 0 || self.unanswered.is_some() {
             self.unanswered.get_or_insert_with(|| (now, Tally::default())).1 += *tally;
         }
     }
@@ -407,28 +428,33 @@ impl Record {
 
     fn begin_anew(&mut self) {
         self.looks.clear();
-        (self.http.unanswered, self.bytes.unanswered) = (None, None);
+        self.silences().for_each(|(_, silence)| silence.unanswered = None);
     }
 
     fn wait(&mut self, tally: &Tally, now: Timestamp) {
-        for (voice, silence) in [(Voice::Http, &mut self.http), (Voice::Bytes, &mut self.bytes)] {
-            silence.take(voice, tally, self.illness, now);
-        }
+        let illness = self.illness;
+        self.silences().for_each(|(voice, silence)| silence.take(voice, tally, illness, now));
+    }
+
+    fn silences(&mut self) -> impl Iterator<Item = (Voice, &mut Silence)> {
+        let Self { requests, http, bytes, .. } = self;
+        [(Voice::Requests, requests), (Voice::Http, http), (Voice::Bytes, bytes)].into_iter()
     }
 
     fn silence(&self, voice: Voice) -> &Silence {
         match voice {
+            Voice::Requests => &self.requests,
             Voice::Http => &self.http,
             Voice::Bytes => &self.bytes,
         }
     }
 
-    /// Since when a handful of connections has had no answer, for longer than that has happened while it was well, and than
+    /// Since when a handful of requests or connections has had no answer, for longer than that has happened while it was well, and than
     /// is allowed.
     pub(super) fn overdue(&self, voice: Voice, latency: Duration, now: Timestamp) -> Option<(Timestamp, Tally)> {
         let Silence { unanswered, patience } = *self.silence(voice);
         let least = latency.max(2 * patience);
-        unanswered.filter(|(at, sum)| sum.opened >= HANDFUL && !is_within(*at, least, now))
+        unanswered.filter(|(at, sum)| sum.heard(voice).asked >= HANDFUL && !is_within(*at, least, now))
     }
 
     /// Takes it that it is ill by now, and may have been for a span of time when that was found.
@@ -474,9 +500,11 @@ impl Record {
     /// Whether anything was bad in a span of time until now, or may have been.
     pub(super) fn is_suspicious(&self, span: Duration, now: Timestamp) -> bool {
         let voice = self.older.voice().unwrap_or(Voice::Http);
-        let silent = |tally: &Tally| i64::from(tally.opened) - i64::from(tally.heard(voice).answers);
+        let asked = |tally: &Tally| tally.heard(voice).asked;
+        let silent = |tally: &Tally| i64::from(asked(tally)) - i64::from(tally.heard(voice).answers);
+        let silence = self.silence(voice).unanswered;
         self.alarmed.is_some_and(|at| is_within(at, span, now))
-            || self.silence(voice).unanswered.is_some_and(|(at, sum)| sum.opened >= HANDFUL && is_within(at, span, now))
+            || silence.is_some_and(|(at, sum)| asked(&sum) >= HANDFUL && is_within(at, span, now))
             || self.looks.iter().rev().take(4).map(|(_, tally)| silent(tally)).sum::<i64>() > 2
     }
 }

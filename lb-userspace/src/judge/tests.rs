@@ -12,6 +12,8 @@ struct Traffic {
     refused: u64,
     repeated: u64,
     reset: u64,
+    /// Requests over connections that are kept.
+    requests: u64,
     /// SYNs of those who have other addresses than they say.
     spoofed: u64,
     /// Bytes that the backend sent.
@@ -65,13 +67,14 @@ impl Course {
             for (index, (sum, traffic)) in self.sums.iter_mut().zip(traffic).enumerate() {
                 sum.begun += traffic.begun + traffic.spoofed;
                 sum.opened += traffic.begun.saturating_sub(traffic.refused + traffic.repeated);
+                sum.requests += traffic.requests;
                 sum.responses[1] += traffic.responses - traffic.errors;
                 sum.responses[4] += traffic.errors;
                 sum.bytes_out += traffic.said;
                 sum.refused += traffic.refused;
                 sum.repeated += traffic.repeated;
                 sum.reset += traffic.reset;
-                for (bucket, count) in [4, 13, 15].into_iter().zip(traffic.handshakes) {
+                for (bucket, count) in [3, 12, 14].into_iter().zip(traffic.handshakes) {
                     sum.handshakes[bucket] += count;
                 }
                 let seen = BackendSight {
@@ -222,6 +225,37 @@ fn what_cannot_be_read_is_an_answer_nevertheless_where_servers_usually_say_somet
     course = course.go(20, &[encrypted(0), encrypted(80_000)]);
     let opinion = course.opinions_since(Some(since)).remove(0);
     assert!(matches!(opinion.conduct, Conduct::Bad(_)) && !opinion.works && opinion.waits, "{opinion:?}");
+}
+
+#[test]
+fn who_stops_answering_over_kept_connections_is_found() {
+    let kept = |requests, responses| Traffic { requests, responses, ..Traffic::default() };
+    // A third of a second late, as long as nothing is wrong.
+    let slow = |course: Course, looks: u32| {
+        (0..looks)
+            .fold(course, |course, look| course.go(1, &[if look % 2 == 0 { kept(40, 0) } else { kept(0, 40) }; 2]))
+    };
+    let course = slow(Course::of(2), 400).go(8, &[kept(20, 0), kept(20, 20)]);
+    let found = { course }.opinion();
+    assert_eq!((kind(&found.failing), found.hopeless), (Some(Kind::Silent), true), "{found:?}");
+    assert!(found.failing.unwrap().to_string().contains(" requests in "), "{found:?}");
+    assert_eq!(slow(Course::of(2), 440).opinion(), Opinion::default());
+    // Connections that are opened beside that and that nobody asks anything on are no matter.
+    let idle = Traffic { begun: 20, handshakes: [20, 0, 0], ..kept(20, 20) };
+    assert_eq!(Course::of(2).go(400, &[kept(20, 20); 2]).go(40, &[idle; 2]).opinion(), Opinion::default());
+    // Half of them.
+    let found = Course::of(2).go(400, &[kept(20, 20); 2]).go(8, &[kept(20, 10), kept(20, 20)]).opinion();
+    assert_eq!(kind(&found.failing), Some(Kind::Silent), "{found:?}");
+}
+
+#[test]
+fn where_most_requests_are_not_seen_as_such_connections_count() {
+    // A line of a proxy's own comes before the first request of each connection.
+    let proxied = |begun, responses| Traffic { requests: responses / 4, responses, ..well(begun) };
+    let course = Course::of(2).go(400, &[proxied(20, 20); 2]);
+    let found = course.go(8, &[Traffic { begun: 20, ..Traffic::default() }, proxied(20, 20)]).opinion();
+    assert_eq!(kind(&found.failing), Some(Kind::Silent), "{found:?}");
+    assert!(found.failing.unwrap().to_string().contains(" connections in "), "{found:?}");
 }
 
 #[test]

@@ -153,6 +153,9 @@ fn sight(families: &mut Families<'_>, scrape: &Scrape) -> Result<(), Error> {
     let resets = resets.chain(by("client", &requests, |sight| sight.aborted));
     let help = "Established connections that were reset by whoever had not closed them";
     families.counter("lb_connections_reset", None, help, resets)?;
+    let asked = answers.iter().map(|(labels, sight)| (labels.clone(), sight.requests));
+    let help = "HTTP/1.x requests seen at the start of a segment; nothing of what is encrypted";
+    families.counter("lb_http_requests", None, help, asked)?;
     let responses = answers.iter().flat_map(|(labels, sight)| {
         let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().zip(sight.responses);
         classes.map(|(class, count)| (with(labels.clone(), "class", class), count))

@@ -47,6 +47,7 @@ pub(crate) fn scrape() -> Scrape {
             aborted: 6,
             handshakes,
             handshake_ns: 7_000_000,
+            requests: begun + 4,
             responses,
         }
     };

@@ -289,7 +289,7 @@ fn random_two_prefers_the_one_with_fewer_flows() {
 
 #[test]
 fn with_dnat_a_client_port_that_is_used_again_is_established_again() {
-    let tables = mode(forward::DNAT, TCP);
+    let mut tables = mode(forward::DNAT, TCP);
     for round in 0..3 {
         // Round-robin has two backends: every second round is with the same.
         for _ in 0..2 {
@@ -306,6 +306,7 @@ fn with_dnat_a_client_port_that_is_used_again_is_established_again() {
             assert_eq!(state(&tables), 1, "round {round}");
             from_client(&tables, TcpFrame { flags: RST, ..Default::default() });
             assert_eq!(state(&tables), 0, "round {round}");
+            tables.now_ns += 2 * SECOND;
         }
     }
     assert_eq!(dropped(&tables), []);

@@ -47,7 +47,7 @@ fn a_handshake_takes_from_the_first_syn_to_the_first_answer() {
     for _ in 0..2 {
         from_backend(&tables, answer(&request, SYN | ACK));
     }
-    assert_eq!(handshakes(&tables), core::array::from_fn(|bucket| u64::from(bucket == 14)));
+    assert_eq!(handshakes(&tables), core::array::from_fn(|bucket| u64::from(bucket == 13)));
     assert_eq!(tables.counters[0].handshake_ns.load(Relaxed), SECOND + 200_000);
     assert_eq!(troubles(&tables), [1, 0, 0, 0]);
 }
@@ -150,6 +150,37 @@ fn responses_count_by_their_class_where_a_segment_begins_with_one() {
         let timestamps = &[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
         check(TcpFrame { payload, tcp_options: timestamps, ..Default::default() }, expected);
     }
+}
+
+#[test]
+fn requests_count_where_a_segment_begins_with_one() {
+    let requests = |tables: &HostTables| tables.counters[0].requests.load(Relaxed);
+    let check = |frame: TcpFrame<'_>, expected: bool| {
+        let mut tables = alone();
+        established(&tables);
+        // On the common path, and on the rare one when the flow is seen for the first time in a tick.
+        for (seen, later) in [(1, 0), (2, SECOND)] {
+            tables.now_ns += later;
+            assert_eq!(from_client(&tables, frame).0, Verdict::Redirect(BACKEND_IFINDEX));
+            assert_eq!(requests(&tables), if expected { seen } else { 0 }, "{frame:?}");
+        }
+    };
+    for method in ["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"] {
+        let payload = [method, " / HTTP/1.1\r\n"].concat();
+        check(TcpFrame { payload: payload.as_bytes(), ..Default::default() }, true);
+        let timestamps = &[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
+        check(TcpFrame { payload: payload.as_bytes(), tcp_options: timestamps, ..Default::default() }, true);
+    }
+    for payload in [&b"get / HTTP/1.1"[..], b"GET", b"GETS", b"PUTS", b"HTTP/1.1 200 OK", b"\x16\x03\x01\x02", b""] {
+        check(TcpFrame { payload, ..Default::default() }, false);
+    }
+
+    let tables = alone();
+    established(&tables);
+    let mut bytes = TcpFrame::default().bytes();
+    bytes.extend(b"GET / HTTP/1.1");
+    assert_eq!(host::process(&mut bytes, CLIENT_IFINDEX, &tables), Verdict::Redirect(BACKEND_IFINDEX));
+    assert_eq!(requests(&tables), 0, "it is behind the packet");
 }
 
 #[test]

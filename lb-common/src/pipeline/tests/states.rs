@@ -231,6 +231,113 @@ fn a_syn_that_the_network_doubles_is_one() {
     }
 }
 
+/// Which backend a client's segment goes to.
+fn server_of(tables: &HostTables, port: u16, flags: u8) -> usize {
+    let packets = || [0, 1].map(|index| tables.counters[index].packets_in.load(Relaxed));
+    let before = packets();
+    let source = SocketAddr::from(([192, 0, 2, 1], port));
+    let verdict = from_client(tables, TcpFrame { source, flags, ..Default::default() }).0;
+    assert_eq!(verdict, Verdict::Redirect(BACKEND_IFINDEX));
+    let after = packets();
+    (0..2).find(|index| after[*index] != before[*index]).unwrap()
+}
+
+#[test]
+fn with_direct_return_a_syn_stays_with_a_backend_that_others_have_heard_since() {
+    let hear = |tables: &HostTables, ports: core::ops::Range<u16>| {
+        ports.for_each(|port| assert_eq!(server_of(tables, port, SYN), server_of(tables, port, ACK)));
+    };
+    let opens = |tables: &HostTables| server_of(tables, 40_000, SYN);
+    let repeated = |tables: &HostTables| tables.counters.iter().map(|of| of.repeated.load(Relaxed)).sum::<u64>();
+    // What others did before the client's SYN, and in the tick of it, says nothing of what became of that.
+    let mut tables = mode(forward::L2, TCP);
+    hear(&tables, 50_000..50_002);
+    let first = opens(&tables);
+    hear(&tables, 51_000..51_002);
+    tables.now_ns += SECOND;
+    assert_ne!(opens(&tables), first);
+    assert_eq!(repeated(&tables), 1);
+
+    let mut tables = mode(forward::L2, TCP);
+    let first = opens(&tables);
+    tables.now_ns += SECOND;
+    hear(&tables, 52_000..52_002);
+    for _ in 0..2 {
+        assert_eq!(opens(&tables), first, "once by the client, and once more by the network");
+    }
+    // That is enough of patience. It is not the fault of a backend that is heard.
+    tables.now_ns += 2 * SECOND;
+    hear(&tables, 53_000..53_002);
+    assert_ne!(opens(&tables), first);
+    assert_eq!(repeated(&tables), 0);
+    tables.now_ns += 4 * SECOND;
+    assert_eq!(opens(&tables), first);
+    assert_eq!(repeated(&tables), 1, "nothing was heard of the other since");
+
+    let steps = |steps: &[Step]| after(forward::L2, 40_000, steps);
+    assert_eq!(steps(&[C(SYN), Later, C(SYN)]), (State::Opening, 1), "another flow");
+}
+
+#[test]
+fn with_direct_return_a_syn_that_was_repeated_is_answered_like_another() {
+    let repeated = FlowWord::new(7, Be16::from_raw(0), State::Opening, Ticks::of(1));
+    let repeated = repeated.after_client(Flags(SYN), Ticks::of(3));
+    assert_eq!(repeated.state(), State::Repeated);
+    for (flags, expected) in [
+        (SYN, State::Repeated),
+        (ACK, State::Tentative),
+        (FIN | ACK, State::TentativeClosed),
+        (RST, State::Reset),
+        (0, State::Repeated),
+    ] {
+        assert_eq!(repeated.after_client(Flags(flags), Ticks::of(3)).state(), expected, "{flags}");
+    }
+}
+
+#[test]
+fn with_nat_a_backend_answers_for_itself() {
+    let mut tables = mode(forward::NAT, TCP);
+    let first = server_of(&tables, 40_000, SYN);
+    tables.now_ns += SECOND;
+    for port in 50_000..50_004 {
+        establishes(&tables, port);
+    }
+    assert_ne!(server_of(&tables, 40_000, SYN), first);
+}
+
+#[test]
+fn a_rst_and_then_a_syn_do_not_move_a_connection() {
+    for of in [forward::NAT, forward::DNAT, forward::L2] {
+        let established = |tables: &HostTables| {
+            let request = opens(tables, 40_000);
+            if of != forward::L2 {
+                answers(tables, &request);
+            }
+            let server = server_of(tables, 40_000, ACK);
+            assert_eq!(server_of(tables, 40_000, RST), server);
+            server
+        };
+        for (later, stays) in [(0, true), (SECOND / 4, true), (2 * SECOND, false)] {
+            let mut tables = mode(of, TCP);
+            let server = established(&tables);
+            tables.now_ns += later;
+            let again = opens(&tables, 40_000);
+            if of != forward::L2 {
+                // It knows the connection, and challenges the SYN.
+                let verdict = send(&tables, BACKEND_IFINDEX, answer(&again, ACK)).0;
+                assert_eq!(verdict, Verdict::Redirect(CLIENT_IFINDEX), "{of}");
+            }
+            assert_eq!(server_of(&tables, 40_000, ACK) == server, stays, "{of} {later}");
+        }
+        let mut tables = mode(of, TCP);
+        let server = established(&tables);
+        tables.backends[server].flags &= !backend_flags::IN_ROTATION;
+        let other = u32::from(server == 0);
+        tables.set_ring(find_v4(&tables), 2, &[other, other]);
+        assert_ne!(server_of(&tables, 40_000, SYN), server, "{of}: it takes no new flows");
+    }
+}
+
 #[test]
 fn a_tentative_flow_is_on_the_common_path_within_a_tick_and_safe_from_syns() {
     let mut tables = mode(forward::L2, TCP);

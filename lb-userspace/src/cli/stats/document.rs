@@ -53,6 +53,8 @@ pub(super) struct Seen {
     pub(super) refused: Option<u64>,
     pub(super) reset_by_backend: Option<u64>,
     pub(super) reset_by_client: Option<u64>,
+    /// HTTP/1.x requests.
+    pub(super) requests: Option<u64>,
     /// HTTP/1.x responses by class.
     pub(super) responses: Option<BTreeMap<&'static str, u64>>,
     pub(super) handshakes: Option<Handshakes>,
@@ -78,6 +80,7 @@ impl Seen {
             refused: answers.then_some(sight.refused),
             reset_by_backend: answers.then_some(sight.reset),
             reset_by_client: requests.then_some(sight.aborted),
+            requests: answers.then_some(sight.requests),
             responses: answers.then(|| classes.into_iter().zip(sight.responses).collect()),
             handshakes: answers.then(|| Handshakes {
                 count: sight.handshakes.iter().sum(),

@@ -236,6 +236,7 @@ impl Stage {
         match answer {
             Answer::Unheard => sight.repeated += 1,
             _ => {
+                sight.requests += 1;
                 sight.opened += u64::from(begun);
                 sight.handshakes[4] += u64::from(begun);
             }
@@ -471,6 +472,18 @@ fn a_server_that_accepts_and_does_not_answer_is_found() {
         for failure in [Failure::Hang(100), Failure::Close] {
             for (detached_for, mute) in [(None, 0), (Some(20_000), 0), (None, 25), (Some(20_000), 25)] {
                 check(Replay { failure, detached_for, mute, seed, ..Replay::default() }, 0.01);
+            }
+        }
+    }
+}
+
+#[test]
+fn nor_does_it_matter_that_its_clients_keep_their_connections() {
+    for seed in 0..4 {
+        for (percent, most) in [(100, 0.01), (50, 0.02)] {
+            let hang = Replay { failure: Failure::Hang(percent), keeps: true, seed, ..Replay::default() };
+            for (detached_for, views) in [(None, VIEWS), (None, 25), (Some(20_000), 25)] {
+                check(Replay { detached_for, views, ..hang }, most);
             }
         }
     }
