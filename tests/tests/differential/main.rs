@@ -188,13 +188,22 @@ fn same_tables(host: &HostTables, kernel: &HostTables) -> Result<()> {
     for (index, (host, kernel)) in host.loads.iter().zip(&kernel.loads).enumerate() {
         ensure!(host.load(Relaxed) == kernel.load(Relaxed), "load of backend {index}: {host:?}, {kernel:?}");
     }
+    // To a tick, as above.
+    for (index, (host, kernel)) in host.heard.iter().zip(&kernel.heard).enumerate() {
+        let (host, kernel) = (host.load(Relaxed), kernel.load(Relaxed));
+        ensure!(
+            host.abs_diff(kernel) < 2,
+            "backend {index} was heard at {host} on the host, at {kernel} in the kernel"
+        );
+    }
+    ensure!(host.heard.iter().any(|heard| heard.load(Relaxed) != 0), "no backend was heard");
     for (index, (host, kernel)) in host.counters.iter().zip(&kernel.counters).enumerate() {
         let words = |counters: &lb_common::layout::BackendCounters| {
             let lb_common::layout::BackendCounters { packets_in, bytes_in, packets_out, bytes_out, .. } = counters;
             let lb_common::layout::BackendCounters { connections, opened, repeated, refused, reset, aborted, .. } =
                 counters;
             let rare = [connections, opened, repeated, refused, reset, aborted];
-            let words = [packets_in, bytes_in, packets_out, bytes_out].into_iter().chain(rare);
+            let words = [packets_in, bytes_in, packets_out, bytes_out, &counters.requests].into_iter().chain(rare);
             // How long a handshake took depends on the clock.
             let answered = counters.handshakes.iter().map(|word| word.load(Relaxed)).sum();
             let responses = counters.responses.iter().map(|word| word.load(Relaxed));
@@ -210,6 +219,7 @@ fn same_tables(host: &HostTables, kernel: &HostTables) -> Result<()> {
         ("flows were reset", seen(|counters| counters.reset.load(Relaxed))),
         ("flows were aborted", seen(|counters| counters.aborted.load(Relaxed))),
         ("SYNs were answered", seen(|counters| counters.handshakes.iter().map(|word| word.load(Relaxed)).sum())),
+        ("requests were seen", seen(|counters| counters.requests.load(Relaxed))),
         ("responses were errors", seen(|counters| counters.responses[4].load(Relaxed))),
     ] {
         ensure!(count > 10, "only {count} {what}");

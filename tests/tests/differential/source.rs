@@ -88,7 +88,15 @@ impl Source {
         let mut payload = vec![0; if random.u8(..) < 40 { random.usize(500..1_400) } else { random.usize(..64) }];
         random.fill(&mut payload);
         if random.u8(..) < 100 {
-            let line = [&b"HTTP/1.1 200 OK"[..], b"HTTP/1.0 503 Service Unavailable", b"HTTP/1.1 0", b"HTTP/1.1"];
+            let line = [
+                &b"HTTP/1.1 200 OK"[..],
+                b"HTTP/1.0 503 Service Unavailable",
+                b"HTTP/1.1 0",
+                b"HTTP/1.1",
+                b"GET / HTTP/1.1",
+                b"DELETE /",
+                b"GET",
+            ];
             let line = line[random.usize(..line.len())];
             payload.splice(..line.len().min(payload.len()), line.iter().copied());
         }
