@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use lab::{Daemon, Family, Front, Health, Json, Lab, Layout, Nginx, Paced, Service, Tally, backend, test, unjudging};
+use lab::{
+    Daemon, Family, Front, Health, Json, Lab, Layout, Nginx, Paced, Service, Tally, backend, run, test, unjudging,
+};
 
 const CONNECTIONS: u32 = 10_000;
 const RATE: u32 = 1_000;
@@ -112,6 +114,38 @@ fn every_way_to_forward_finds_a_living_server() {
             Ok(())
         });
     }
+}
+
+#[test]
+fn with_direct_return_an_answer_that_is_lost_does_not_send_its_client_elsewhere() {
+    /// Of the SYN-ACKs that come to the client every eighth, but none of a port twice.
+    const LOSSES: &str = "table inet losses {
+        set once { type inet_service; size 65535; flags dynamic; }
+        chain input {
+            type filter hook input priority 0;
+            tcp flags & (syn | ack) != syn | ack accept
+            tcp dport @once accept
+            numgen inc mod 8 0 add @once { tcp dport } drop
+        }
+    }";
+    test(&Layout { front: Front::OneLeg, ..Layout::default() }, |lab| {
+        lab.share_virtual_address()?;
+        let _servers = Nginx::start_all(lab)?;
+        let service = Service { forward: "l2", ..unnoticed(lab, Family::V4) };
+        let daemon = Daemon::start_with(lab, &unjudging(lab, &[service]))?;
+        run(lab.client().node().command("nft").args(["--file", "-"]), LOSSES)?;
+        let paced = lab.client().paced(Lab::VIP.socket(Family::V4), 1500, 500);
+        assert_eq!(paced.tally.failures, [""; 0]);
+        assert!(paced.slowest() < ONE_RETRANSMISSION, "the slowest took {:?}", paced.slowest());
+        let late = paced.slower_than(Duration::from_millis(900));
+        assert!(late.abs_diff(1500 / 8) < 20, "{late} of 1500 were late");
+        let again = |name: &str| -> Result<u64> {
+            let stats = daemon.stats()?;
+            backend(&stats, name)?["seen"]["syn_retransmissions"].as_u64().context("a number")
+        };
+        assert_eq!((again("web-01")?, again("web-02")?), (0, 0), "it was not the servers");
+        Ok(())
+    });
 }
 
 #[test]
