@@ -14,8 +14,8 @@ use crate::{
     encap,
     event::is_nat,
     flow,
-    header::{Byte, Icmp, Ports},
-    ip::{BEST_EFFORT, Fragment, HOPS, IPV4, IPV6, Ip, L3, TCP, UDP},
+    header::{Byte, FragmentHeader, Icmp, Ports},
+    ip::{BEST_EFFORT, FRAGMENT, Fragment, HOPS, IPV4, IPV6, Ip, L3, TCP, UDP},
     layout::{Backend, Path, Service, backend_flags},
     nat,
     packet::Packet,
@@ -82,14 +82,21 @@ fn echo<I: Ip, P: Packet>(packet: &mut P, l4: usize, icmp: Icmp) -> Result<Verdi
     rewrite::leave(packet, path)
 }
 
-/// Offset of the transport header in the packet quoted at `l3`; none where it is not TCP, UDP, or not there.
+/// Offset and protocol of the transport header in the packet quoted at `l3`; none where it is not TCP, UDP, or not there.
 #[inline(always)]
-fn quoted_l4<I: Ip>(packet: &impl Packet, l3: usize) -> Option<usize> {
+fn quoted_l4<I: Ip>(packet: &impl Packet, l3: usize) -> Option<(usize, u8)> {
     let quoted = packet.at::<I>(l3)?;
-    let l4 = l3 + quoted.length()?;
-    let is_datagram = matches!(quoted.protocol(), TCP | UDP) && quoted.fragment() != Fragment::Later;
+    let (mut l4, mut protocol) = (l3 + quoted.length()?, quoted.protocol());
+    if I::FAMILY == 6 && protocol == FRAGMENT {
+        let header = packet.at::<FragmentHeader>(l4)?;
+        if u16::from_be_bytes(header.offset) >> 3 != 0 {
+            return None;
+        }
+        (l4, protocol) = (l4 + size_of::<FragmentHeader>(), header.next);
+    }
+    let is_datagram = matches!(protocol, TCP | UDP) && quoted.fragment() != Fragment::Later;
     packet.at::<Ports>(l4)?;
-    is_datagram.then_some(l4)
+    is_datagram.then_some((l4, protocol))
 }
 
 /// The packet that would answer the one quoted at `l3`.
@@ -97,10 +104,10 @@ fn quoted_l4<I: Ip>(packet: &impl Packet, l3: usize) -> Option<usize> {
 /// Not an option of it: LLVM would put that on the stack and take it apart by accesses that the verifier does not take
 /// ("misaligned stack access").
 #[inline(always)]
-fn answer_to_quote<I: Ip>(quoted: &I, ports: Ports, l4: usize) -> Datagram<I> {
+fn answer_to_quote<I: Ip>(quoted: &I, ports: Ports, (l4, protocol): (usize, u8)) -> Datagram<I> {
     Datagram {
         l4,
-        protocol: quoted.protocol(),
+        protocol,
         source: quoted.destination(),
         destination: quoted.source(),
         source_port: Be16::from_bytes(ports.destination),
@@ -122,7 +129,7 @@ fn error<I: Ip, P: Packet, T: Tables>(
     let Some(quoted) = quoted_l4::<I>(packet, quote) else {
         return learn::<I, P, T>(packet, tables, quote, icmp);
     };
-    let ports = *packet.at::<Ports>(quoted).ok_or(DropReason::Internal)?;
+    let ports = *packet.at::<Ports>(quoted.0).ok_or(DropReason::Internal)?;
     let answer = answer_to_quote(packet.at::<I>(quote).ok_or(DropReason::Internal)?, ports, quoted);
     let (to, to_port) = (answer.destination.words(), answer.destination_port);
     if let Some((slot, service)) = service::find(tables, to, to_port, answer.protocol, I::FAMILY) {
@@ -261,14 +268,17 @@ fn tunnel<'t, I: Ip>(packet: &impl Packet, tables: &'t impl Tables, quote: usize
 /// The backend of the flow that a quoted client's packet belongs to.
 #[inline(always)]
 fn owner<'t, I: Ip>(packet: &impl Packet, tables: &'t impl Tables, l3: usize) -> Option<(u32, &'t Backend)> {
-    let l4 = quoted_l4::<I>(packet, l3)?;
-    let answer = answer_to_quote(packet.at::<I>(l3)?, *packet.at::<Ports>(l4)?, l4);
+    let quoted = quoted_l4::<I>(packet, l3)?;
+    let answer = answer_to_quote(packet.at::<I>(l3)?, *packet.at::<Ports>(quoted.0)?, quoted);
     let (to, to_port) = (answer.source.words(), answer.source_port);
     let (slot, _) = service::find(tables, to, to_port, answer.protocol, I::FAMILY)?;
     let key = flow::Key::new(tables.config(), I::FAMILY, answer.destination.words(), answer.destination_port, slot);
     let flow = tables.find_flow(&key)?;
     Some((flow.backend(), tables.backend(flow.backend())?))
 }
+
+/// Bytes of an IPv6 fragment's header.
+const EXTENSION: usize = size_of::<FragmentHeader>();
 
 /// Tells the sender of a packet that only `mtu` bytes get through; none where it cannot or may not be told.
 #[inline(always)]
@@ -278,13 +288,15 @@ pub fn too_big<I: Ip, P: Packet, T: Tables>(
     datagram: &Datagram<I>,
     mtu: u16,
 ) -> Option<Verdict> {
-    if datagram.l4 != L3 + size_of::<I>() || !may_answer(tables) {
+    // A fragment's header at most, and what has eight bytes as well.
+    let extension = datagram.l4 - L3 - size_of::<I>();
+    if !matches!(extension, 0 | EXTENSION) || !may_answer(tables) {
         return None;
     }
     let path: Path = rewrite::return_path(packet)?;
     let headers = size_of::<I>() + size_of::<Icmp>();
-    // The header and eight bytes: the ports and the sequence number.
-    let quoted = size_of::<I>() + 8;
+    // The headers and eight bytes: the ports and the sequence number.
+    let quoted = size_of::<I>() + extension + 8;
     let excess = packet.len() as i64 - (L3 + quoted) as i64;
     if excess < 0 || !packet.adjust_tail(-(excess as i32)) || !packet.adjust_head(-(headers as i32)) {
         return None;
@@ -300,17 +312,27 @@ pub fn too_big<I: Ip, P: Packet, T: Tables>(
     let mut sum = u64::from(u16::from_ne_bytes([kind, code])) + u64::from(u16::from_ne_bytes([high, low]));
     let quote = l4 + size_of::<Icmp>();
     sum += packet.at::<I>(quote)?.sum();
-    // Eight bytes, whatever they mean.
-    let rest = packet.at::<Icmp>(quote + size_of::<I>())?;
-    sum += u64::from(u16::from_ne_bytes([rest.kind, rest.code]))
-        + u64::from(u16::from_ne_bytes(rest.check))
-        + u64::from(u32::from_ne_bytes(rest.rest));
+    sum += eight(packet, quote + size_of::<I>())?;
+    if extension != 0 {
+        sum += eight(packet, quote + size_of::<I>() + EXTENSION)?;
+    }
     if I::FAMILY == 6 {
         sum += from.sum() + to.sum() + u64::from(Be16::new(length).raw()) + u64::from(u16::from(I::ICMP).to_be());
     }
     packet.at_mut::<Icmp>(l4)?.check = (!fold(sum)).to_ne_bytes();
     packet.at_mut::<I>(L3)?.start(from, to, BEST_EFFORT, length, I::ICMP);
     rewrite::leave(packet, path).ok()
+}
+
+/// The sum of eight bytes, whatever they mean.
+#[inline(always)]
+fn eight(packet: &impl Packet, offset: usize) -> Option<u64> {
+    let Icmp { kind, code, check, rest } = *packet.at::<Icmp>(offset)?;
+    Some(
+        u64::from(u16::from_ne_bytes([kind, code]))
+            + u64::from(u16::from_ne_bytes(check))
+            + u64::from(u32::from_ne_bytes(rest)),
+    )
 }
 
 /// Whether this CPU has not answered too often of late: a word of half seconds and a count.

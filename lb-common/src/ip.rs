@@ -399,7 +399,7 @@ impl Ip for Ipv6Hdr {
 }
 
 /// Next-header number of the fragment header.
-const FRAGMENT: u8 = 44;
+pub const FRAGMENT: u8 = 44;
 /// Extension headers that are followed, as many as Katran and Linux's own flow dissector care for, and some.
 const MAX_EXTENSIONS: usize = 6;
 /// How far from the start of the frame a transport header may be.

@@ -12,7 +12,7 @@ use crate::{
     event::{Event, is_nat, is_open, is_plain},
     flow::{self, FlowWord, State, Ticks},
     header::Byte,
-    http, icmp,
+    http,
     ip::{Ip, L3, TCP, UDP},
     layout::{Backend, Service, backend_flags},
     nat,
@@ -144,7 +144,7 @@ fn from_client<R: Road, I: Ip, P: Stages, T: Tables>(
 }
 
 #[inline(always)]
-fn too_big<R: Road, I: Ip, P: Packet, T: Tables>(
+fn too_big<R: Road, I: Ip, P: Stages, T: Tables>(
     packet: &mut P,
     tables: &T,
     datagram: &Datagram<I>,
@@ -154,7 +154,7 @@ fn too_big<R: Road, I: Ip, P: Packet, T: Tables>(
         return Ok(Verdict::Rare);
     }
     count(tables, DropReason::TooBig);
-    Ok(icmp::too_big(packet, tables, datagram, through).unwrap_or(Verdict::Drop(DropReason::TooBig)))
+    Ok(packet.too_big::<I, T>(tables, datagram.l4, datagram.protocol, through))
 }
 
 /// What the flow table says of a datagram.

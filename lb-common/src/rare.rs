@@ -81,6 +81,11 @@ pub trait Stages: Packet {
         http::is_request(self, l4, length)
     }
 
+    /// [`too_big`].
+    fn too_big<I: Ip, T: Tables>(&mut self, tables: &T, l4: usize, protocol: u8, mtu: u16) -> Verdict {
+        too_big::<I, Self, T>(self, tables, l4, protocol, mtu)
+    }
+
     /// [`message`].
     fn message<I: Ip, T: Tables>(&mut self, tables: &T, l4: usize) -> Verdict {
         message::<I, Self, T>(self, tables, l4)
@@ -160,6 +165,14 @@ pub fn follow<I: Ip, P: Stages, T: Tables>(packet: &mut P, tables: &T) -> Verdic
         Some(walk) => counted(tables, fragment::forward::<I, P, T>(packet, tables, &walk)),
         None => Verdict::Pass,
     }
+}
+
+/// What becomes of a datagram, or the first fragment of one, of which only `mtu` bytes get through.
+#[inline(always)]
+pub fn too_big<I: Ip, P: Packet, T: Tables>(packet: &mut P, tables: &T, l4: usize, protocol: u8, mtu: u16) -> Verdict {
+    let datagram = parse::datagram::<I>(packet, l4, protocol);
+    let answer = datagram.and_then(|datagram| icmp::too_big(packet, tables, &datagram, mtu));
+    answer.unwrap_or(Verdict::Drop(DropReason::TooBig))
 }
 
 /// What becomes of an ICMP message.

@@ -91,6 +91,12 @@ impl<const ROUGH: bool> Stages for XdpFrame<'_, ROUGH> {
     }
 
     #[inline(always)]
+    fn too_big<I: Ip, T: Tables>(&mut self, _: &T, l4: usize, protocol: u8, mtu: u16) -> Verdict {
+        let stage = if I::FAMILY == 4 { too_big_v4 } else { too_big_v6 };
+        Verdict::from_word(call(self, |ctx| stage(ctx, l4 as u32, protocol.into(), mtu.into())))
+    }
+
+    #[inline(always)]
     fn message<I: Ip, T: Tables>(&mut self, _: &T, l4: usize) -> Verdict {
         let stage = if I::FAMILY == 4 { message_v4 } else { message_v6 };
         Verdict::from_word(call(self, |ctx| stage(ctx, l4 as u32)))
@@ -106,7 +112,7 @@ fn call<const ROUGH: bool>(frame: &mut XdpFrame<'_, ROUGH>, function: impl FnOnc
 }
 
 macro_rules! stages {
-    ($family:ty: $datagram:ident, $note:ident, $follow:ident, $message:ident) => {
+    ($family:ty: $datagram:ident, $note:ident, $follow:ident, $message:ident, $too_big:ident) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
         extern "C" fn $datagram(ctx: *mut xdp_md, l4: u32, protocol: u32) -> u64 {
@@ -136,11 +142,20 @@ macro_rules! stages {
             let ctx = XdpContext::new(ctx);
             rare::message::<$family, _, _>(&mut XdpFrame::<true>::new(&ctx), &Maps, (l4 & L4_MASK) as usize).to_word()
         }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $too_big(ctx: *mut xdp_md, l4: u32, protocol: u32, mtu: u32) -> u64 {
+            let ctx = XdpContext::new(ctx);
+            let (l4, protocol) = ((l4 & L4_MASK) as usize, protocol as u8);
+            let mut frame = XdpFrame::<true>::new(&ctx);
+            rare::too_big::<$family, _, _>(&mut frame, &Maps, l4, protocol, mtu as u16).to_word()
+        }
     };
 }
 
-stages!(Ipv4Hdr: datagram_v4, note_v4, follow_v4, message_v4);
-stages!(Ipv6Hdr: datagram_v6, note_v6, follow_v6, message_v6);
+stages!(Ipv4Hdr: datagram_v4, note_v4, follow_v4, message_v4, too_big_v4);
+stages!(Ipv6Hdr: datagram_v6, note_v6, follow_v6, message_v6, too_big_v6);
 
 #[unsafe(no_mangle)]
 #[inline(never)]

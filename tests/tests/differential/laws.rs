@@ -380,7 +380,11 @@ fn error_forwarded(old: &Packet<'_>, new: &Packet<'_>) -> Result<()> {
     allow(&mut expected, new.frame, [MACS, new.addresses(), new.header_checksum(), checksum]);
     let quote = [old, new].map(|packet| packet.l4 + ICMP_HEADER);
     let quoted = [(old, quote[0]), (new, quote[1])].map(|(packet, l3)| {
-        let header = if packet.v6 { 40 } else { usize::from(packet.frame.get(l3).unwrap_or(&0) & 0xf) * 4 };
+        let header = match packet.frame.get(l3 + 6) {
+            Some(44) if packet.v6 => 48,
+            _ if packet.v6 => 40,
+            _ => usize::from(packet.frame.get(l3).unwrap_or(&0) & 0xf) * 4,
+        };
         Packet { l3, l4: l3 + header, ..*packet }
     });
     let [old_quote, new_quote] = &quoted;

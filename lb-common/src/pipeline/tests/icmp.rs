@@ -122,6 +122,55 @@ fn what_is_too_big_to_be_encapsulated_is_answered_but_not_too_often() {
     assert_eq!(from_client(&tables, too_big).0, Verdict::Transmit);
 }
 
+/// The first fragment of an IPv6 packet that goes on behind it.
+fn first_fragment(mut bytes: Vec<u8>) -> Vec<u8> {
+    let protocol = core::mem::replace(&mut bytes[20], 44);
+    let length = u16::from_be_bytes([bytes[18], bytes[19]]) + 8;
+    bytes[18..20].copy_from_slice(&length.to_be_bytes());
+    bytes.splice(54..54, [protocol, 0, 0, 1, 0, 0, 0, 7]);
+    bytes
+}
+
+#[test]
+fn a_fragment_that_is_too_big_is_answered_as_well() {
+    let mut tables = forwarding(forward::IPIP);
+    for backend in &mut tables.backends[2..] {
+        backend.mtu = 1500;
+        backend.flags |= backend_flags::IPV6;
+    }
+    let sent = |length: usize| first_fragment(TcpFrame { payload: &[7; 1500][..length], ..syn_v6() }.bytes());
+    assert_eq!(process(&tables, sent(1392), CLIENT_IFINDEX).0, Verdict::Redirect(BACKEND_IFINDEX));
+    let (verdict, bytes) = process(&tables, sent(1400), CLIENT_IFINDEX);
+    assert_eq!(verdict, Verdict::Transmit);
+    assert!(l4_checksum_is_right(&bytes));
+    assert_eq!(addresses(&bytes), (ip("2001:db8::10"), ip("2001:db8::1")));
+    assert_eq!(bytes[54..56], [2, 0]);
+    assert_eq!(bytes[58..62], [0, 0, 0x05, 0xb4], "1460 bytes get through");
+    assert_eq!(bytes[62..], sent(1400)[14..70], "both headers and eight bytes");
+}
+
+#[test]
+fn an_error_about_a_fragment_reaches_whoever_sent_it() {
+    let tables = world();
+    let (_, request) = from_client(&tables, syn_v6());
+    let (_, reply) = send(&tables, BACKEND_IFINDEX, answer(&request, SYN | ACK));
+    let quote = &first_fragment(reply)[14..];
+    let error = icmp_frame(ip("2001:db8:9::1"), ip("2001:db8::10"), [2, 0], [0, 0, 0x05, 0x14], quote);
+    let (verdict, bytes) = process(&tables, error.clone(), CLIENT_IFINDEX);
+    assert_eq!(verdict, Verdict::Redirect(BACKEND_IFINDEX));
+    assert!(l4_checksum_is_right(&bytes));
+    let (front, backend) = ends(&request);
+    assert_eq!(addresses(&bytes).1, backend.ip());
+    let mut quoted = bytes[48..].to_vec();
+    assert_eq!(quoted.splice(54..62, []).collect::<Vec<u8>>(), [6, 0, 0, 1, 0, 0, 0, 7]);
+    assert_eq!(ends(&quoted), (backend, front), "what the backend had sent");
+    // Of a later one it is not known whose it was.
+    let mut later = first_fragment(answer(&request, SYN | ACK).bytes());
+    later[57] = 8;
+    let error = icmp_frame(ip("2001:db8:9::1"), ip("2001:db8::10"), [2, 0], [0, 0, 0x05, 0x14], &later[14..]);
+    assert_eq!(process(&tables, error.clone(), CLIENT_IFINDEX), (Verdict::Pass, error));
+}
+
 #[test]
 fn the_mtu_of_a_path_is_learnt_from_errors_about_encapsulated_packets() {
     for mode in [forward::IPIP, forward::GUE] {
