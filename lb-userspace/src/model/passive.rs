@@ -8,8 +8,8 @@
 //! since what it was spared the others have to carry still. Who fails altogether for as long as an answer may take, or is ill for as long as is
 //! looked back, is ejected, each time for twice as long; it returns with next to nothing. Not sooner: it may have had too much to do, and
 //! then another that has it all gets ill of it as well. Less of its share is no relief for one whose clients keep
-//! their connections: it is out for as long as an answer may take, which is enough to lose them, and then tried again; where next to nothing of it works for a
-//! moment, and for longer each time. The last in
+//! their connections: it is out for as long as an answer may take, which is enough to lose them, and then tried again; for a moment, and for longer each
+//! time, where it may have too much to do, since another gets ill of all of them as well: next to nothing of it works, or it has had another's load. The last in
 //! rotation is never ejected, and never more than `max_ejected` of all: whoever is needed comes back at once, also where next to nothing of the
 //! others works, for there is nothing to lose.
 
@@ -31,8 +31,9 @@ const TRIAL: u8 = 3;
 const DOUBT: u8 = 1;
 /// The part of the time that it has been ill that passes until it is tried again.
 const AGAIN: i32 = 8;
-/// For how long a server is ejected at first that is but to lose its clients.
+/// For how long a server is ejected at first that is but to lose some of its clients, and how often that is doubled where something of it works.
 const PARTING: SignedDuration = SignedDuration::from_millis(80);
+const SOME_WORKS: u32 = 2;
 /// So many times its share has who makes up for what the others have taken over.
 const MORE: f64 = 1.5;
 /// As often is the time of an ejection doubled at most.
@@ -283,24 +284,30 @@ impl Backend {
     fn eject(&mut self, eject_for: Duration, now: Timestamp) {
         let severity = self.judgement.severity(eject_for, now);
         (self.judgement.severity, self.judgement.parts) = (severity + 1, false);
-        self.take_out(Judgement::doubled(eject_for, severity), now);
+        self.take_out(Judgement::doubled(eject_for, severity), "", now);
     }
 
-    /// Ejects it for so short a time that it but loses its clients: all of them, or some at first where next to nothing of it
-    /// works, as it may have had too much to do and another has to take them.
-    fn part(&mut self, latency: Duration, lost: bool, now: Timestamp) {
+    /// Ejects it for so short a time that it but loses its clients: all of them, or some at first where it may have too much to do and
+    /// another has to take them. That is where next to nothing of it works, or it has had another's load.
+    fn part(&mut self, latency: Duration, lost: bool, carries: bool, now: Timestamp) {
         let (judgement, most) = (&mut self.judgement, signed(latency));
-        let period = PARTING.saturating_mul(1 << judgement.partings.min(MOST_DOUBLINGS)).min(most);
+        let doublings = judgement.partings + if lost { 0 } else { SOME_WORKS };
+        let period = PARTING.saturating_mul(1 << doublings.min(MOST_DOUBLINGS)).min(most);
         (judgement.parts, judgement.partings) = (true, judgement.partings + 1);
-        self.take_out(if lost && !self.judgement.late { period } else { most }, now);
+        match () {
+            () if judgement.late || !(lost || carries) => self.take_out(most, "", now),
+            () if carries => self.take_out(period, " to lose some of its clients, as it has had another's load", now),
+            () => self.take_out(period, "", now),
+        }
     }
 
-    fn take_out(&mut self, period: SignedDuration, now: Timestamp) {
+    fn take_out(&mut self, period: SignedDuration, what_for: &str, now: Timestamp) {
         let judgement = &mut self.judgement;
         judgement.makes_up_until = None;
         judgement.ejections += 1;
         judgement.until = Some(now.checked_add(period).unwrap_or(Timestamp::MAX));
-        let cause = format!("ejected for {}: {}", humantime::format_duration(period.unsigned_abs()), judgement.why);
+        let period = humantime::format_duration(period.unsigned_abs());
+        let cause = format!("ejected for {period}{what_for}: {}", judgement.why);
         self.passive = Held::new(Passive::Ejected, Change::new(now, ACTOR, cause));
     }
 
@@ -373,6 +380,8 @@ impl Service {
     fn step(&mut self, index: usize, opinion: &Opinion, now: Timestamp) {
         let others = self.backends.iter().enumerate().any(|(other, backend)| other != index && backend.is_fit());
         let (may_eject, alone) = (self.ejected() < self.most_ejected(), self.in_rotation() < 2);
+        let fails = opinion.failing.is_some() || matches!(opinion.conduct, Conduct::Bad(_));
+        let carries = fails && opinion.holds && self.carries_for_another(index, now);
         let settings = &self.spec.passive;
         let (window, latency, eject_for) = (settings.window, settings.latency, settings.eject_for);
         let backend = &mut self.backends[index];
@@ -396,7 +405,7 @@ impl Service {
                 () if may_eject && (opinion.hopeless || alone && beyond) => backend.eject(eject_for, now),
                 () if may_eject && beyond && opinion.holds => {
                     backend.reduce(REST, now);
-                    backend.part(latency, opinion.lost, now);
+                    backend.part(latency, opinion.lost, carries, now);
                 }
                 () if beyond => backend.rest(window, now),
                 () => backend.reduce(DOUBT, now),
@@ -417,7 +426,7 @@ impl Service {
                 backend.make_up(now);
             }
             Conduct::Bad(_) if lost || given_up => backend.eject(eject_for, now),
-            Conduct::Bad(_) if parts => backend.part(latency, opinion.lost, now),
+            Conduct::Bad(_) if parts => backend.part(latency, opinion.lost, carries, now),
             Conduct::Unclear if (opinion.stumbles || opinion.waits) && opinion.hopeless && may_eject => {
                 backend.eject(eject_for, now);
             }
@@ -437,6 +446,17 @@ impl Service {
             Conduct::Unclear if opinion.works && !opinion.lags => backend.grow(latency, now),
             Conduct::Unclear => {}
         }
+    }
+
+    /// Whether another is out or has less than its share, or was lately: who has its clients may have too much to do.
+    fn carries_for_another(&self, index: usize, now: Timestamp) -> bool {
+        let lately = |at: Timestamp| now.duration_since(at).unsigned_abs() < self.spec.passive.window;
+        let is_spared = |other: &Backend| {
+            let judgement = &other.judgement;
+            let was_less = judgement.halvings > 0 || judgement.cleared.is_some_and(lately);
+            !other.is_fit() || was_less || lately(other.fitness().change.at)
+        };
+        self.backends.iter().enumerate().any(|(other, backend)| other != index && is_spared(backend))
     }
 
     /// Whether the checks of any fail though its clients have what they ask for.
