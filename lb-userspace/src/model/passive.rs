@@ -34,6 +34,8 @@ const AGAIN: i32 = 8;
 /// For how long a server is ejected at first that is but to lose some of its clients, and how often that is doubled where something of it works.
 const PARTING: SignedDuration = SignedDuration::from_millis(80);
 const SOME_WORKS: u32 = 2;
+/// Of a load it is a good part that is so many times in the whole.
+const GOOD_PART: u64 = 8;
 /// So many times its share has who makes up for what the others have taken over.
 const MORE: f64 = 1.5;
 /// As often is the time of an ejection doubled at most.
@@ -448,7 +450,8 @@ impl Service {
         }
     }
 
-    /// Whether another is out or has less than its share, or was lately: who has its clients may have too much to do.
+    /// Whether others are out or have less than their share, or were lately, who would carry a good part of the load: who has their clients
+    /// may have too much to do.
     fn carries_for_another(&self, index: usize, now: Timestamp) -> bool {
         let lately = |at: Timestamp| now.duration_since(at).unsigned_abs() < self.spec.passive.window;
         let is_spared = |other: &Backend| {
@@ -456,7 +459,11 @@ impl Service {
             let was_less = judgement.halvings > 0 || judgement.cleared.is_some_and(lately);
             !other.is_fit() || was_less || lately(other.fitness().change.at)
         };
-        self.backends.iter().enumerate().any(|(other, backend)| other != index && is_spared(backend))
+        let weight = |backend: &Backend| u64::from(backend.weight.value);
+        let all: u64 = self.backends.iter().map(weight).sum();
+        let others = self.backends.iter().enumerate().filter(|(other, _)| *other != index);
+        let spared: u64 = others.map(|(_, other)| if is_spared(other) { weight(other) } else { 0 }).sum();
+        spared > 0 && spared * GOOD_PART >= all
     }
 
     /// Whether the checks of any fail though its clients have what they ask for.

@@ -117,6 +117,16 @@ fn whose_clients_keep_their_connections_loses_some_at_first_where_it_has_had_ano
             model.end_ejections("web", at(second + 1));
         }
     }
+    // One of nine is no more than the others carry easily.
+    for (servers, period) in [(8, 320), (9, 1000)] {
+        let mut model = serving(&vec![1; servers]);
+        model.set("web", "b", &admin(Admin::Disabled), "uid 0", at(95)).unwrap();
+        let mut opinions = vec![GOOD(); servers];
+        opinions[0] = Opinion { holds: true, ..BAD() };
+        judge(&mut model, &opinions, 100);
+        let until = at(100) + SignedDuration::from_millis(period);
+        assert_eq!(backend(&model, "a").judgement.until, Some(until), "{servers}");
+    }
 }
 
 #[test]
