@@ -105,7 +105,7 @@ pub(super) enum Command {
         #[command(flatten)]
         consent: Consent,
     },
-    /// Give a backend no new connections and let it finish those it has.
+    /// Give a backend no new connections, and wait for those that it has if you like.
     Drain {
         /// The backend.
         #[arg(add = completion::backends())]
@@ -125,7 +125,7 @@ pub(super) enum Command {
         #[arg(add = completion::backends())]
         backend: Name,
     },
-    /// Turn a backend off.
+    /// Give a backend no new connections for a while: those that it has go on, as with drain.
     Disable {
         /// The backend.
         #[arg(add = completion::backends())]

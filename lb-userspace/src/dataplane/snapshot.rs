@@ -130,8 +130,9 @@ pub struct Counters {
 
 /// From the words of [`lb_common::layout::BackendCounters`].
 impl From<[u64; BACKEND_COUNTERS]> for Counters {
-    fn from([packets_in, bytes_in, packets_out, bytes_out, connections, ..]: [u64; BACKEND_COUNTERS]) -> Self {
-        Self { connections, packets_in, bytes_in, packets_out, bytes_out }
+    fn from(words: [u64; BACKEND_COUNTERS]) -> Self {
+        let Sight { begun, packets, bytes, packets_out, bytes_out, .. } = words.into();
+        Self { connections: begun, packets_in: packets, bytes_in: bytes, packets_out, bytes_out }
     }
 }
 
