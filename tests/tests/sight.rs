@@ -48,7 +48,7 @@ fn responses_are_counted_by_class_and_handshakes_by_time() {
         assert_eq!(first.iter().chain(&second).sum::<u64>(), 5, "{stats:#}");
         for (name, total) in [("web-01", first.iter().sum::<u64>()), ("web-02", second.iter().sum())] {
             let seen = &backend(&stats, name)?["seen"];
-            assert_eq!(seen["handshakes"]["count"], total, "{stats:#}");
+            assert_eq!((&seen["handshakes"]["count"], &seen["requests"]), (&total.into(), &total.into()), "{stats:#}");
             assert!(seen["handshakes"]["median"].as_f64().is_some_and(|seconds| seconds < 0.5), "{stats:#}");
             assert_eq!((&seen["syn_retransmissions"], &seen["refused"]), (&0.into(), &0.into()), "{stats:#}");
         }
@@ -96,7 +96,7 @@ fn with_direct_return_what_is_not_seen_is_not_there() {
         let daemon = Daemon::start(lab, &[Service { forward: "l2", ..unchecked(lab) }])?;
         let seen = &backend(&daemon.stats()?, "web-01")?["seen"].clone();
         assert_eq!((&seen["syn_retransmissions"], &seen["reset_by_client"]), (&0.into(), &0.into()));
-        for unseen in ["refused", "reset_by_backend", "responses", "handshakes"] {
+        for unseen in ["refused", "reset_by_backend", "requests", "responses", "handshakes"] {
             assert!(seen[unseen].is_null(), "{seen:#}");
         }
         Ok(())
