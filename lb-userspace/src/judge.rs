@@ -285,9 +285,15 @@ impl<'a> View<'a> {
             }
         }
         if let Some((since, tally)) = self.overdue(record, seat).filter(|(_, tally)| self.usual.is_mute(tally)) {
-            let (seen, peers) = self.of(Kind::Silent, Pair { own: tally, peers: peers[self.span(since)] });
+            let others = self.seats.iter().zip(&self.records).enumerate().filter(|(other, _)| *other != index);
+            let serving: Vec<_> = others.filter(|(_, (seat, _))| seat.serves).map(|(_, (_, known))| known).collect();
+            // Not what they did before: what is asked for now may take its time.
+            let theirs = serving.iter().filter_map(|known| known.as_ref()).map(|(record, _)| record.since(since)).sum();
+            let (seen, peers) = self.of(Kind::Silent, Pair { own: tally, peers: theirs });
             let span = self.now.duration_since(since).unsigned_abs();
-            self.weigh(&mut opinion, Kind::Silent, span, Proportion { margin: 0.0, ..seen }, peers);
+            if peers.of >= COMPARABLE || serving.is_empty() {
+                self.weigh(&mut opinion, Kind::Silent, span, Proportion { margin: 0.0, ..seen }, peers);
+            }
         }
         let lately = record.since(before(self.settings.latency, self.now));
         opinion.holds = lately.responses > 2 * lately.begun;

@@ -499,13 +499,19 @@ impl Record {
 
     /// Whether anything was bad in a span of time until now, or may have been.
     pub(super) fn is_suspicious(&self, span: Duration, now: Timestamp) -> bool {
-        let voice = self.older.voice().unwrap_or(Voice::Http);
-        let asked = |tally: &Tally| tally.heard(voice).asked;
-        let silent = |tally: &Tally| i64::from(asked(tally)) - i64::from(tally.heard(voice).answers);
-        let silence = self.silence(voice).unanswered;
+        let is_silent = |voice| {
+            let asked = |tally: &Tally| tally.heard(voice).asked;
+            let silent = |tally: &Tally| i64::from(asked(tally)) - i64::from(tally.heard(voice).answers);
+            let silence = self.silence(voice).unanswered;
+            silence.is_some_and(|(at, sum)| asked(&sum) >= HANDFUL && is_within(at, span, now))
+                || self.looks.iter().rev().take(4).map(|(_, tally)| silent(tally)).sum::<i64>() > 2
+        };
         self.alarmed.is_some_and(|at| is_within(at, span, now))
-            || silence.is_some_and(|(at, sum)| asked(&sum) >= HANDFUL && is_within(at, span, now))
-            || self.looks.iter().rev().take(4).map(|(_, tally)| silent(tally)).sum::<i64>() > 2
+            || match self.older.voice() {
+                Some(voice) => is_silent(voice),
+                // Others may have said by what it is to be known.
+                None => is_silent(Voice::Requests) || is_silent(Voice::Http),
+            }
     }
 }
 

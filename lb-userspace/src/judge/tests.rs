@@ -249,6 +249,25 @@ fn who_stops_answering_over_kept_connections_is_found() {
 }
 
 #[test]
+fn a_few_that_have_no_answer_yet_say_nothing_while_it_is_not_known_that_others_have_theirs() {
+    let kept = |requests, responses| Traffic { requests, responses, ..Traffic::default() };
+    let polls =
+        |course: Course| (0..3).fold(course, |course, _| course.go(1, &[kept(1, 0); 2]).go(1, &[kept(0, 0); 2]));
+    let well = || Course::of(2).go(400, &[kept(20, 20); 2]);
+    assert_eq!(polls(well()).go(2, &[kept(0, 0); 2]).opinion(), Opinion::default());
+    // Of one that hangs, with as little to do, it is when others have answered.
+    let hangs = (0..6).fold(well(), |course, _| course.go(2, &[kept(1, 0), kept(1, 1)]));
+    assert_eq!(kind(&{ hangs }.opinion().failing), Some(Kind::Silent));
+}
+
+#[test]
+fn a_hang_is_found_that_is_as_old_as_the_record() {
+    let kept = |requests, responses| Traffic { requests, responses, ..Traffic::default() };
+    let found = Course::of(2).go(20, &[kept(20, 0), kept(20, 20)]).opinion();
+    assert_eq!(kind(&found.failing), Some(Kind::Silent), "{found:?}");
+}
+
+#[test]
 fn where_most_requests_are_not_seen_as_such_connections_count() {
     // A line of a proxy's own comes before the first request of each connection.
     let proxied = |begun, responses| Traffic { requests: responses / 4, responses, ..well(begun) };

@@ -5,9 +5,9 @@
 //! eighth of the time that it has been ill: its share grows from look to look as its answers are good, until something fails,
 //! and then it rests again.
 //! Once its answers say that it is well it has all of its share at once, and half more for as long as it was ill,
-//! since what it was spared the others have to carry still. Who fails altogether for as long as an answer may take, or is ill for as long as is
-//! looked back, is ejected, each time for twice as long; it returns with next to nothing. Not sooner: it may have had too much to do, and
-//! then another that has it all gets ill of it as well. Less of its share is no relief for one whose clients keep
+//! since what it was spared the others have to carry still. Who fails altogether for as long as an answer may take is ejected for as long, who is ill
+//! for as long as is looked back for `eject_for`, each time for twice as long; who was out for that returns with next to nothing. Not sooner: it may have
+//! had too much to do, and then another that has it all gets ill of it as well. Less of its share is no relief for one whose clients keep
 //! their connections: it is out for as long as an answer may take, which is enough to lose them, and then tried again; for a moment, and for longer each
 //! time, where it may have too much to do, since another gets ill of all of them as well: next to nothing of it works, or it has had another's load. The last in
 //! rotation is never ejected, and never more than `max_ejected` of all: whoever is needed comes back at once, also where next to nothing of the
@@ -73,9 +73,11 @@ pub struct Judgement {
     makes_up_until: Option<Timestamp>,
     /// Until when it is ejected, if it is.
     pub until: Option<Timestamp>,
-    /// Whether that is only to have its clients connect anew, and how often in a row that was so.
+    /// Whether that is but for a moment, to have its clients connect anew or as nothing of it works, and how often in a row that was so.
     parts: bool,
     partings: u32,
+    /// How often its share is halved then.
+    returns_with: u8,
     /// How often it has been ejected altogether.
     pub ejections: u64,
     /// How many of them have not been made up for.
@@ -295,12 +297,21 @@ impl Backend {
         let (judgement, most) = (&mut self.judgement, signed(latency));
         let doublings = judgement.partings + if lost { 0 } else { SOME_WORKS };
         let period = PARTING.saturating_mul(1 << doublings.min(MOST_DOUBLINGS)).min(most);
-        (judgement.parts, judgement.partings) = (true, judgement.partings + 1);
+        (judgement.parts, judgement.partings, judgement.returns_with) = (true, judgement.partings + 1, TRIAL);
         match () {
             () if judgement.late || !(lost || carries) => self.take_out(most, "", now),
             () if carries => self.take_out(period, " to lose some of its clients, as it has had another's load", now),
             () => self.take_out(period, "", now),
         }
+    }
+
+    /// Ejects it for as long as an answer may take, and for twice as long each time: it may be well by then, and another that has its
+    /// load is not for long, if that was too much.
+    fn pause(&mut self, latency: Duration, now: Timestamp) {
+        let period = Judgement::doubled(latency, self.judgement.partings);
+        (self.judgement.parts, self.judgement.partings) = (true, self.judgement.partings + 1);
+        self.judgement.returns_with = TRIAL + 1;
+        self.take_out(period, "", now);
     }
 
     fn take_out(&mut self, period: SignedDuration, what_for: &str, now: Timestamp) {
@@ -326,7 +337,7 @@ impl Backend {
         (judgement.fell, judgement.tried, judgement.grew) = (now, now, now);
         judgement.rests_until = None;
         if judgement.parts {
-            judgement.halvings = TRIAL;
+            judgement.halvings = judgement.returns_with;
         } else {
             judgement.since = now;
             (judgement.halvings, judgement.probation, judgement.relapses) = (REST, true, 1);
@@ -404,7 +415,11 @@ impl Service {
             let beyond = found.is_beyond();
             (judgement.slight, judgement.late) = (found.is_slight(), found.is_late());
             match () {
-                () if may_eject && (opinion.hopeless || alone && beyond) => backend.eject(eject_for, now),
+                () if may_eject && alone && beyond => backend.eject(eject_for, now),
+                () if may_eject && opinion.hopeless => {
+                    backend.reduce(REST, now);
+                    backend.pause(latency, now);
+                }
                 () if may_eject && beyond && opinion.holds => {
                     backend.reduce(REST, now);
                     backend.part(latency, opinion.lost, carries, now);
@@ -421,16 +436,25 @@ impl Service {
         let lasts = |since: Timestamp| now.duration_since(since).unsigned_abs() >= window;
         let given_up = may_eject && lasts(judgement.since) && !judgement.slight;
         let parts = may_eject && opinion.holds && !judgement.slight;
-        let lost = may_eject && (opinion.hopeless || judgement.probation);
+        let has_paused = judgement.parts && judgement.partings > 0;
         match &opinion.conduct {
             Conduct::Good => {
                 backend.clear("as well as the others again", now);
                 backend.make_up(now);
             }
-            Conduct::Bad(_) if lost || given_up => backend.eject(eject_for, now),
+            Conduct::Bad(_) if may_eject && judgement.probation || given_up => backend.eject(eject_for, now),
             Conduct::Bad(_) if parts => backend.part(latency, opinion.lost, carries, now),
+            Conduct::Bad(_) if may_eject && (opinion.hopeless || has_paused) => backend.pause(latency, now),
             Conduct::Unclear if (opinion.stumbles || opinion.waits) && opinion.hopeless && may_eject => {
-                backend.eject(eject_for, now);
+                if given_up {
+                    backend.eject(eject_for, now)
+                } else {
+                    backend.pause(latency, now)
+                }
+            }
+            // Nothing of it worked before it was out: one more is enough.
+            Conduct::Unclear if opinion.stumbles && has_paused && !opinion.holds && may_eject => {
+                backend.pause(latency, now)
             }
             _ if judgement.rests_until.is_some_and(|until| now < until) => {}
             _ if judgement.rests_until.is_some() => backend.try_again(now),

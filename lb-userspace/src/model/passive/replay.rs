@@ -556,6 +556,34 @@ fn a_server_that_leaves_some_of_its_clients_waiting_is_relieved() {
 }
 
 #[test]
+fn a_server_that_needs_a_moment_of_rest_does_not_leave_its_load_to_the_others_for_longer() {
+    // In the mean, in percent: twice as much if it were out for half a minute.
+    for (failure, most) in [(Failure::Full, 2.0), (Failure::Stuck, 1.2)] {
+        let mut shares = Vec::new();
+        for (seed, (day, clients)) in (0..).zip(DAYS).filter(|(_, (day, _))| *day <= 40) {
+            for (servers, peak) in [(2, 0.75), (2, 0.8), (3, 0.75), (3, 0.8)] {
+                for detached_for in [day * 150, day * 500, day * 1000] {
+                    let detached_for = Some(detached_for);
+                    let replay = Replay {
+                        failure,
+                        servers,
+                        peak,
+                        clients,
+                        day: 1000 * day,
+                        detached_for,
+                        seed,
+                        ..Replay::default()
+                    };
+                    shares.push(100.0 * replay.play().failed_share());
+                }
+            }
+        }
+        let mean = shares.iter().sum::<f64>() / shares.len() as f64;
+        assert!(mean <= most, "{failure:?}: {mean:.2} % in the mean of {shares:.1?}");
+    }
+}
+
+#[test]
 fn a_server_that_has_too_much_to_do_does_not_leave_it_all_to_another() {
     for failure in [Failure::Busy(50), Failure::Busy(100), Failure::Exhausted(50), Failure::Exhausted(100)] {
         for (seed, (day, clients)) in (0..8).zip(DAYS.into_iter().cycle()) {

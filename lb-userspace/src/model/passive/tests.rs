@@ -36,6 +36,13 @@ fn judge(model: &mut Model, opinions: &[Opinion], second: i64) -> Vec<String> {
     told(&service.change(at(second), |service| service.act_upon(opinions, at(second))))
 }
 
+/// Ejects "a" in a second: it has been ill for as long as is looked back.
+fn eject(model: &mut Model, others: &[Opinion], second: i64) {
+    for second in [second - 10, second] {
+        judge(model, &[&[BAD()], others].concat(), second);
+    }
+}
+
 /// Checks "a" once in each of these seconds.
 fn check(model: &mut Model, passes: bool, seconds: Range<i64>) {
     let result = if passes { Ok("connected".to_owned()) } else { Err("refused".to_owned()) };
@@ -200,7 +207,7 @@ fn whom_nobody_tries_gets_more_and_more() {
 #[test]
 fn who_is_ejected_is_tried_again_when_the_others_do_no_better() {
     let mut model = serving(&[1, 1]);
-    judge(&mut model, &[LOST(), GOOD()], 100);
+    eject(&mut model, &[GOOD()], 100);
     judge(&mut model, &[UNCLEAR(), BAD()], 102);
     // An eighth of half a minute.
     model.tick(at(103));
@@ -213,8 +220,9 @@ fn who_is_ejected_is_tried_again_when_the_others_do_no_better() {
 fn an_ejection_lasts_twice_as_long_as_the_one_before_up_to_16_times() {
     let mut model = serving(&[1, 1]);
     let mut now = 100;
+    judge(&mut model, &[BAD(), GOOD()], 90);
     let eject = |model: &mut Model, now: &mut i64| {
-        judge(model, &[LOST(), GOOD()], *now);
+        judge(model, &[BAD(), GOOD()], *now);
         let until = backend(model, "a").judgement.until.expect("it is ejected").as_second();
         let lasts = until - *now;
         *now = until;
@@ -238,9 +246,28 @@ fn an_ejection_lasts_twice_as_long_as_the_one_before_up_to_16_times() {
 }
 
 #[test]
+fn who_fails_altogether_is_out_for_a_moment_and_twice_as_long_each_time() {
+    let mut model = serving(&[1, 1]);
+    let mut now = 100;
+    for lasts in [1, 2, 4, 30] {
+        judge(&mut model, &[LOST(), GOOD()], now);
+        assert_eq!(backend(&model, "a").judgement.until, Some(at(now + lasts)), "at {now}");
+        now += lasts;
+        model.tick(at(now));
+        assert_eq!(
+            (ejected(&model, "a"), share(&model, "a")),
+            (false, if lasts < 30 { 1.0 / 16.0 } else { 1.0 / 32.0 })
+        );
+        // Not long enough to say whether it is well. It has been ill for as long as is looked back after the last.
+        judge(&mut model, &[UNCLEAR(), GOOD()], now + 1);
+        now += 2;
+    }
+}
+
+#[test]
 fn who_returns_is_on_probation() {
     let mut model = serving(&[1, 1]);
-    judge(&mut model, &[LOST(), GOOD()], 100);
+    eject(&mut model, &[GOOD()], 100);
     assert!(!standing(&model, "a").0);
     let events = told(&model.tick(at(130)));
     let expected =
@@ -300,7 +327,7 @@ fn no_more_are_ejected_than_may_be() {
 #[test]
 fn of_fewer_that_are_left_fewer_stay_ejected() {
     let mut model = serving(&[1, 1, 1, 1]);
-    judge(&mut model, &[LOST(), LOST(), GOOD(), GOOD()], 100);
+    eject(&mut model, &[BAD(), GOOD(), GOOD()], 100);
     assert_eq!(model.services["web"].ejected(), 2);
     model.remove("web", "d", false).unwrap();
     model.tick(at(101));
@@ -397,7 +424,7 @@ fn whose_checks_fail_while_its_clients_have_what_they_ask_for_keeps_them() {
 #[test]
 fn who_was_restarted_while_it_was_ejected_returns() {
     let mut model = serving(&[1, 1]);
-    judge(&mut model, &[LOST(), GOOD()], 100);
+    eject(&mut model, &[GOOD()], 100);
     check(&mut model, false, 101..104);
     check(&mut model, true, 104..106);
     model.tick(at(106));
@@ -446,7 +473,7 @@ fn what_was_wrong_when_the_operator_acted_calls_nobody_back() {
 #[test]
 fn what_was_found_survives_a_reload() {
     let mut model = serving(&[1, 1]);
-    judge(&mut model, &[LOST(), BAD()], 100);
+    eject(&mut model, &[BAD()], 100);
     let model = model.reload(&[service(&[1, 1])], at(101));
     assert!(ejected(&model, "a") && backend(&model, "a").judgement.until == Some(at(130)));
     assert_eq!(backend(&model, "a").passive.change.at, at(100));

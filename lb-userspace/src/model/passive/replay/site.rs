@@ -12,6 +12,8 @@ const WORKERS: usize = 32;
 const BACKLOG: usize = 128;
 /// How long a request waits for memory where it does.
 const PATIENCE: Millis = 10_000;
+/// How long an answer takes of a server that is stuck.
+const STUCK: Millis = 4_000;
 /// The part of its memory that a leak takes.
 const LEAK: f64 = 0.22;
 const LEAK_STEPS: i64 = 8;
@@ -23,6 +25,10 @@ pub(super) enum Failure {
     OutOfMemory,
     /// The same, and some of it leaks now and then.
     Bursts,
+    /// All answers are 500 once it has run out of memory, until it has plenty.
+    Full,
+    /// All of them take four seconds then, and are remembered all the same.
+    Stuck,
     /// Half of the answers are 500 once it has run out of memory, until it has plenty.
     Half,
     /// The same, each of them by chance.
@@ -135,6 +141,20 @@ impl Server {
                 self.broken |= !self.remember(visitor, now);
                 Answer::Page
             }
+            Failure::Full => {
+                self.broken &= self.held * 2 > self.room;
+                self.broken |= !self.broken && !self.remember(visitor, now);
+                answer(!self.broken)
+            }
+            Failure::Stuck => {
+                self.broken &= self.held * 5 > self.room * 4;
+                self.broken |= !self.remember(visitor, now);
+                if !self.broken {
+                    return Answer::Page;
+                }
+                self.waiting.push_back(request);
+                Answer::Later
+            }
             Failure::Slow => {
                 if self.waiting.len() >= WORKERS + BACKLOG {
                     return Answer::Unheard;
@@ -170,6 +190,14 @@ impl Server {
         let mut rest = VecDeque::new();
         let mut busy = 0;
         while let Some(request) = self.waiting.pop_front() {
+            if self.failure == Failure::Stuck {
+                if now - request.since >= STUCK {
+                    done.push((request, true));
+                } else {
+                    rest.push_back(request);
+                }
+                continue;
+            }
             if matches!(self.failure, Failure::Hang(_)) {
                 let gone = now - request.since >= PATIENCE;
                 if gone {
