@@ -447,14 +447,14 @@ impl Service {
             Conduct::Bad(_) if may_eject && (opinion.hopeless || has_paused) => backend.pause(latency, now),
             Conduct::Unclear if (opinion.stumbles || opinion.waits) && opinion.hopeless && may_eject => {
                 if given_up {
-                    backend.eject(eject_for, now)
+                    backend.eject(eject_for, now);
                 } else {
-                    backend.pause(latency, now)
+                    backend.pause(latency, now);
                 }
             }
             // Nothing of it worked before it was out: one more is enough.
             Conduct::Unclear if opinion.stumbles && has_paused && !opinion.holds && may_eject => {
-                backend.pause(latency, now)
+                backend.pause(latency, now);
             }
             _ if judgement.rests_until.is_some_and(|until| now < until) => {}
             _ if judgement.rests_until.is_some() => backend.try_again(now),
