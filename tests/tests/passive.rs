@@ -39,9 +39,11 @@ fn who_answers_500_is_ejected_and_returns_when_it_is_well() {
         let daemon = start(lab)?;
         visit_until(lab, &daemon, "web-01", "is seen", |_| true)?;
         servers[0].fail(true)?;
-        let out = visit_until(lab, &daemon, "web-01", "is ejected", |backend| backend["passive"] == "ejected")?;
-        let cause = out["cause"].as_str().unwrap_or_default();
-        ensure!(cause.starts_with("ejected for 5s: ") && cause.contains(" were 5xx, of the others' 0 %"), "{out:#}");
+        // For a second, for two, and then, as nothing of it works still, for long enough to look at it.
+        let cause = |backend: &Json| backend["cause"].as_str().unwrap_or_default().to_owned();
+        let for_long = |backend: &Json| cause(backend).starts_with("ejected for 4s: ");
+        let out = visit_until(lab, &daemon, "web-01", "is ejected", for_long)?;
+        ensure!(out["passive"] == "ejected" && cause(&out).contains(" were 5xx, of the others' 0 %"), "{out:#}");
         ensure!(out["in_rotation"] == false && out["health"] == "up" && out["ejected_until"].is_string(), "{out:#}");
         let tally = lab.client().curl(Lab::VIP.url(Family::V4), 20)?;
         ensure!((tally.of("web-02"), tally.failures.len()) == (20, 0), "{tally:?}");
@@ -51,7 +53,10 @@ fn who_answers_500_is_ejected_and_returns_when_it_is_well() {
         servers[0].fail(false)?;
         let well = |backend: &Json| backend["in_rotation"] == true && backend["share"].is_null();
         let back = visit_until(lab, &daemon, "web-01", "has its share back", well)?;
-        ensure!(back["passive"] == "ok" && back["ejected_until"].is_null() && back["ejections_total"] == 1, "{back:#}");
+        ensure!(
+            back["passive"] == "ok" && back["ejected_until"].is_null() && back["ejections_total"].as_u64() >= Some(3),
+            "{back:#}"
+        );
         Ok(())
     });
 }

@@ -73,9 +73,10 @@ pub struct Judgement {
     makes_up_until: Option<Timestamp>,
     /// Until when it is ejected, if it is.
     pub until: Option<Timestamp>,
-    /// Whether that is but for a moment, to have its clients connect anew or as nothing of it works, and how often in a row that was so.
+    /// Whether that is but for a moment, and how often in a row that was so: to have its clients connect anew, or as nothing of it works.
     parts: bool,
     partings: u32,
+    pauses: u32,
     /// How often its share is halved then.
     returns_with: u8,
     /// How often it has been ejected altogether.
@@ -241,7 +242,8 @@ impl Backend {
             if judgement.cleared.is_some_and(lately) {
                 judgement.relapses += 1;
             } else {
-                (judgement.since, judgement.relapses, judgement.partings) = (now, 0, 0);
+                (judgement.since, judgement.relapses) = (now, 0);
+                (judgement.partings, judgement.pauses) = (0, 0);
             }
             judgement.fell = now;
         }
@@ -308,9 +310,9 @@ impl Backend {
     /// Ejects it for as long as an answer may take, and for twice as long each time: it may be well by then, and another that has its
     /// load is not for long, if that was too much.
     fn pause(&mut self, latency: Duration, now: Timestamp) {
-        let period = Judgement::doubled(latency, self.judgement.partings);
-        (self.judgement.parts, self.judgement.partings) = (true, self.judgement.partings + 1);
-        self.judgement.returns_with = TRIAL + 1;
+        let judgement = &mut self.judgement;
+        let period = Judgement::doubled(latency, judgement.pauses);
+        (judgement.parts, judgement.pauses, judgement.returns_with) = (true, judgement.pauses + 1, TRIAL + 1);
         self.take_out(period, "", now);
     }
 
@@ -436,15 +438,16 @@ impl Service {
         let lasts = |since: Timestamp| now.duration_since(since).unsigned_abs() >= window;
         let given_up = may_eject && lasts(judgement.since) && !judgement.slight;
         let parts = may_eject && opinion.holds && !judgement.slight;
-        let has_paused = judgement.parts && judgement.partings > 0;
+        let has_paused = judgement.parts && judgement.pauses > 0 && judgement.returns_with > TRIAL;
         match &opinion.conduct {
             Conduct::Good => {
                 backend.clear("as well as the others again", now);
                 backend.make_up(now);
             }
             Conduct::Bad(_) if may_eject && judgement.probation || given_up => backend.eject(eject_for, now),
+            Conduct::Bad(_) if may_eject && opinion.hopeless => backend.pause(latency, now),
             Conduct::Bad(_) if parts => backend.part(latency, opinion.lost, carries, now),
-            Conduct::Bad(_) if may_eject && (opinion.hopeless || has_paused) => backend.pause(latency, now),
+            Conduct::Bad(_) if may_eject && has_paused => backend.pause(latency, now),
             Conduct::Unclear if (opinion.stumbles || opinion.waits) && opinion.hopeless && may_eject => {
                 if given_up {
                     backend.eject(eject_for, now);
