@@ -4,7 +4,10 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Backend, Service, event::Moment};
-use crate::plan::{BackendPlan, MAX_WEIGHT, ServicePlan};
+use crate::{
+    health::Health,
+    plan::{BackendPlan, MAX_WEIGHT, ServicePlan},
+};
 
 /// What a weight of one is divided into when a backend takes less than its share.
 const PARTS: u16 = 100;
@@ -30,7 +33,9 @@ impl Service {
         let most = self.backends.iter().map(|backend| backend.weight.value).max().unwrap_or(1).max(1);
         let parts = if whole { 1 } else { PARTS.min((f64::from(MAX_WEIGHT / most) / highest) as u16).max(1) };
         let (stand_by, open, last_resort) = (self.primary_serves(), self.fails_open(), self.is_last_resort());
-        let is_well = |backend: &Backend| backend.serves(stand_by) && backend.failing().is_none();
+        let is_well = |backend: &Backend| {
+            backend.serves(stand_by) && backend.failing().is_none() && backend.health.contrary() == 0
+        };
         let others_are_well = self.backends.iter().any(is_well);
         let plan = |backend: &Backend| {
             let weight = part(backend.weight.value, parts, self.share(backend, now));
@@ -78,9 +83,18 @@ impl Service {
         }
     }
 
-    /// Whether a share or a limit still grows.
+    /// Whether a share or a limit still grows, or it is yet to be seen whether somebody is given up.
     pub(super) fn is_growing(&self) -> bool {
-        self.backends.iter().any(|backend| backend.joined.is_some() || backend.learned.is_some())
+        self.backends.iter().any(|backend| backend.joined.is_some() || backend.learned.is_some()) || self.is_in_doubt()
+    }
+
+    /// Whether somebody is at fault while the checks of another have begun to fail as well: then it may not be the server.
+    fn is_in_doubt(&self) -> bool {
+        self.backends.iter().any(Backend::is_at_fault)
+            && self
+                .backends
+                .iter()
+                .any(|backend| backend.health.health() == Health::Up && backend.health.contrary() > 0)
     }
 }
 

@@ -218,6 +218,23 @@ fn who_is_at_fault_is_given_up_while_others_are_well() {
 }
 
 #[test]
+fn nobody_is_given_up_while_the_checks_of_the_others_begin_to_fail_as_well() {
+    let mut model = serving(&[1, 1]);
+    let check = |model: &mut Model, name: &str, passes: bool| {
+        let result = if passes { Ok("HTTP 200".to_owned()) } else { Err("no answer".to_owned()) };
+        drop(model.observe("web", name, &result, at(20)));
+    };
+    let given_up = |model: &Model| model.plan(at(30)).services[0].backends[0].given_up;
+    for name in ["a", "b", "a", "b", "a"] {
+        check(&mut model, name, false);
+    }
+    assert_eq!(backend(&model, "a").health.health(), Health::Down);
+    assert_eq!((given_up(&model), model.is_growing()), (false, true));
+    check(&mut model, "b", true);
+    assert_eq!((given_up(&model), model.is_growing()), (true, false));
+}
+
+#[test]
 fn a_backend_without_checks_is_up_from_the_start() {
     let mut spec = service(&[1]);
     spec.health.probe = Probe::None;
