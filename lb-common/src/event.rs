@@ -48,8 +48,9 @@ impl Event {
     }
 }
 
-/// Begins a flow, in the place of the one that its client had before, if any ([`FlowWord::NOBODYS`]): chooses its backend, and makes room for it where there is
-/// none. A SYN that was not answered goes on as the flow that it began where there is no other backend.
+/// Begins a flow, in the place of the one that its client had before, if any ([`FlowWord::NOBODYS`]): chooses its backend, and
+/// makes room for it where there is none. A SYN that was not answered goes on as the flow that it began where there is no other
+/// backend.
 #[inline(always)]
 pub fn begin<T: Tables>(tables: &T, event: &Event, before: FlowWord) -> Result<FlowWord, DropReason> {
     let service = tables.service(event.service.into()).ok_or(DropReason::Internal)?;

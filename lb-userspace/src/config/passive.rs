@@ -34,7 +34,7 @@ pub struct Passive {
     /// How far back a judgement looks.
     #[serde(serialize_with = "serialize_duration")]
     pub window: Duration,
-    /// How long the first ejection lasts; each further one twice as long as the one before, up to 16 times.
+    /// How long a server is ejected that has been ill for `window`; each further time twice as long, up to 16 times.
     #[serde(serialize_with = "serialize_duration")]
     pub eject_for: Duration,
     /// No more than so many percent of a service's backends are ejected at the same time.

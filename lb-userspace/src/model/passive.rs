@@ -73,12 +73,10 @@ pub struct Judgement {
     makes_up_until: Option<Timestamp>,
     /// Until when it is ejected, if it is.
     pub until: Option<Timestamp>,
-    /// Whether that is but for a moment, and how often in a row that was so: to have its clients connect anew, or as nothing of it works.
-    parts: bool,
+    /// What that is for, and how often in a row it was for either of those that are short.
+    absence: Absence,
     partings: u32,
     pauses: u32,
-    /// How often its share is halved then.
-    returns_with: u8,
     /// How often it has been ejected altogether.
     pub ejections: u64,
     /// How many of them have not been made up for.
@@ -91,6 +89,18 @@ pub struct Judgement {
     probation: bool,
     /// How it came to be what it is, in a word.
     change: Option<Change>,
+}
+
+/// What an ejection is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Absence {
+    /// It is ill for good, as far as is known.
+    #[default]
+    Illness,
+    /// Its clients are to connect anew.
+    Parting,
+    /// Nothing of it works, and it may be well soon.
+    Pause,
 }
 
 /// What users notice of a backend.
@@ -289,7 +299,7 @@ impl Backend {
 
     fn eject(&mut self, eject_for: Duration, now: Timestamp) {
         let severity = self.judgement.severity(eject_for, now);
-        (self.judgement.severity, self.judgement.parts) = (severity + 1, false);
+        (self.judgement.severity, self.judgement.absence) = (severity + 1, Absence::Illness);
         self.take_out(Judgement::doubled(eject_for, severity), "", now);
     }
 
@@ -299,11 +309,11 @@ impl Backend {
         let (judgement, most) = (&mut self.judgement, signed(latency));
         let doublings = judgement.partings + if lost { 0 } else { SOME_WORKS };
         let period = PARTING.saturating_mul(1 << doublings.min(MOST_DOUBLINGS)).min(most);
-        (judgement.parts, judgement.partings, judgement.returns_with) = (true, judgement.partings + 1, TRIAL);
-        match () {
-            () if judgement.late || !(lost || carries) => self.take_out(most, "", now),
-            () if carries => self.take_out(period, " to lose some of its clients, as it has had another's load", now),
-            () => self.take_out(period, "", now),
+        (judgement.absence, judgement.partings) = (Absence::Parting, judgement.partings + 1);
+        match carries {
+            _ if judgement.late || !(lost || carries) => self.take_out(most, "", now),
+            true => self.take_out(period, " to lose some of its clients, as it has had another's load", now),
+            false => self.take_out(period, "", now),
         }
     }
 
@@ -312,7 +322,7 @@ impl Backend {
     fn pause(&mut self, latency: Duration, now: Timestamp) {
         let judgement = &mut self.judgement;
         let period = Judgement::doubled(latency, judgement.pauses);
-        (judgement.parts, judgement.pauses, judgement.returns_with) = (true, judgement.pauses + 1, TRIAL + 1);
+        (judgement.absence, judgement.pauses) = (Absence::Pause, judgement.pauses + 1);
         self.take_out(period, "", now);
     }
 
@@ -328,7 +338,7 @@ impl Backend {
 
     /// Has it return with next to nothing.
     fn put_on_probation(&mut self, now: Timestamp) {
-        let how = if self.judgement.parts { "is tried again" } else { "returned on probation" };
+        let how = if self.judgement.absence == Absence::Illness { "returned on probation" } else { "is tried again" };
         let cause = format!("{how}; it had been {}", self.passive.change.cause);
         let change = Change::new(now, ACTOR, cause);
         self.passive = Held::new(Passive::Ok, change.clone());
@@ -338,11 +348,13 @@ impl Backend {
         judgement.returned = Some(now);
         (judgement.fell, judgement.tried, judgement.grew) = (now, now, now);
         judgement.rests_until = None;
-        if judgement.parts {
-            judgement.halvings = judgement.returns_with;
-        } else {
-            judgement.since = now;
-            (judgement.halvings, judgement.probation, judgement.relapses) = (REST, true, 1);
+        judgement.halvings = match judgement.absence {
+            Absence::Illness => REST,
+            Absence::Parting => TRIAL,
+            Absence::Pause => TRIAL + 1,
+        };
+        if judgement.absence == Absence::Illness {
+            (judgement.since, judgement.probation, judgement.relapses) = (now, true, 1);
         }
     }
 }
@@ -438,7 +450,8 @@ impl Service {
         let lasts = |since: Timestamp| now.duration_since(since).unsigned_abs() >= window;
         let given_up = may_eject && lasts(judgement.since) && !judgement.slight;
         let parts = may_eject && opinion.holds && !judgement.slight;
-        let has_paused = judgement.parts && judgement.pauses > 0 && judgement.returns_with > TRIAL;
+        let has_paused = judgement.absence == Absence::Pause && judgement.pauses > 0;
+        let fails_still = opinion.hopeless && (opinion.stumbles || opinion.waits);
         match &opinion.conduct {
             Conduct::Good => {
                 backend.clear("as well as the others again", now);
@@ -448,13 +461,8 @@ impl Service {
             Conduct::Bad(_) if may_eject && opinion.hopeless => backend.pause(latency, now),
             Conduct::Bad(_) if parts => backend.part(latency, opinion.lost, carries, now),
             Conduct::Bad(_) if may_eject && has_paused => backend.pause(latency, now),
-            Conduct::Unclear if (opinion.stumbles || opinion.waits) && opinion.hopeless && may_eject => {
-                if given_up {
-                    backend.eject(eject_for, now);
-                } else {
-                    backend.pause(latency, now);
-                }
-            }
+            Conduct::Unclear if fails_still && given_up => backend.eject(eject_for, now),
+            Conduct::Unclear if fails_still && may_eject => backend.pause(latency, now),
             // Nothing of it worked before it was out: one more is enough.
             Conduct::Unclear if opinion.stumbles && has_paused && !opinion.holds && may_eject => {
                 backend.pause(latency, now);

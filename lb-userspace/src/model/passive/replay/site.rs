@@ -189,19 +189,16 @@ impl Server {
         let mut done = Vec::new();
         let mut rest = VecDeque::new();
         let mut busy = 0;
+        // For how long all wait alike, and whether they are answered well then.
+        let wait = match self.failure {
+            Failure::Stuck => Some((STUCK, true)),
+            Failure::Hang(_) => Some((PATIENCE, false)),
+            _ => None,
+        };
         while let Some(request) = self.waiting.pop_front() {
-            if self.failure == Failure::Stuck {
-                if now - request.since >= STUCK {
-                    done.push((request, true));
-                } else {
-                    rest.push_back(request);
-                }
-                continue;
-            }
-            if matches!(self.failure, Failure::Hang(_)) {
-                let gone = now - request.since >= PATIENCE;
-                if gone {
-                    done.push((request, false));
+            if let Some((wait, fine)) = wait {
+                if now - request.since >= wait {
+                    done.push((request, fine));
                 } else {
                     rest.push_back(request);
                 }
