@@ -8,8 +8,8 @@
 //! since what it was spared the others have to carry still. Who fails altogether for as long as an answer may take is ejected for as long, who is ill
 //! for as long as is looked back for `eject_for`, each time for twice as long; who was out for that returns with next to nothing. Not sooner: it may have
 //! had too much to do, and then another that has it all gets ill of it as well. Less of its share is no relief for one whose clients keep
-//! their connections: it is out for as long as an answer may take, which is enough to lose them, and then tried again; for a moment, and for longer each
-//! time, where it may have too much to do, since another gets ill of all of them as well: next to nothing of it works, or it has had another's load. The last in
+//! their connections: it is out for as long as an answer may take, which is enough to lose them, and then tried again; where next to nothing of it works for a
+//! moment, and for longer each time. The last in
 //! rotation is never ejected, and never more than `max_ejected` of all: whoever is needed comes back at once, also where next to nothing of the
 //! others works, for there is nothing to lose.
 
@@ -31,11 +31,8 @@ const TRIAL: u8 = 3;
 const DOUBT: u8 = 1;
 /// The part of the time that it has been ill that passes until it is tried again.
 const AGAIN: i32 = 8;
-/// For how long a server is ejected at first that is but to lose some of its clients, and how often that is doubled where something of it works.
+/// For how long a server is ejected at first that is but to lose its clients.
 const PARTING: SignedDuration = SignedDuration::from_millis(80);
-const SOME_WORKS: u32 = 2;
-/// Of a load it is a good part that is so many times in the whole.
-const GOOD_PART: u64 = 8;
 /// So many times its share has who makes up for what the others have taken over.
 const MORE: f64 = 1.5;
 /// As often is the time of an ejection doubled at most.
@@ -300,21 +297,16 @@ impl Backend {
     fn eject(&mut self, eject_for: Duration, now: Timestamp) {
         let severity = self.judgement.severity(eject_for, now);
         (self.judgement.severity, self.judgement.absence) = (severity + 1, Absence::Illness);
-        self.take_out(Judgement::doubled(eject_for, severity), "", now);
+        self.take_out(Judgement::doubled(eject_for, severity), now);
     }
 
-    /// Ejects it for so short a time that it but loses its clients: all of them, or some at first where it may have too much to do and
-    /// another has to take them. That is where next to nothing of it works, or it has had another's load.
-    fn part(&mut self, latency: Duration, lost: bool, carries: bool, now: Timestamp) {
+    /// Ejects it for so short a time that it but loses its clients: all of them, or some at first where next to nothing of it
+    /// works, as it may have had too much to do and another has to take them.
+    fn part(&mut self, latency: Duration, lost: bool, now: Timestamp) {
         let (judgement, most) = (&mut self.judgement, signed(latency));
-        let doublings = judgement.partings + if lost { 0 } else { SOME_WORKS };
-        let period = PARTING.saturating_mul(1 << doublings.min(MOST_DOUBLINGS)).min(most);
+        let period = PARTING.saturating_mul(1 << judgement.partings.min(MOST_DOUBLINGS)).min(most);
         (judgement.absence, judgement.partings) = (Absence::Parting, judgement.partings + 1);
-        match carries {
-            _ if judgement.late || !(lost || carries) => self.take_out(most, "", now),
-            true => self.take_out(period, " to lose some of its clients, as it has had another's load", now),
-            false => self.take_out(period, "", now),
-        }
+        self.take_out(if lost && !self.judgement.late { period } else { most }, now);
     }
 
     /// Ejects it for as long as an answer may take, and for twice as long each time: it may be well by then, and another that has its
@@ -323,16 +315,15 @@ impl Backend {
         let judgement = &mut self.judgement;
         let period = Judgement::doubled(latency, judgement.pauses);
         (judgement.absence, judgement.pauses) = (Absence::Pause, judgement.pauses + 1);
-        self.take_out(period, "", now);
+        self.take_out(period, now);
     }
 
-    fn take_out(&mut self, period: SignedDuration, what_for: &str, now: Timestamp) {
+    fn take_out(&mut self, period: SignedDuration, now: Timestamp) {
         let judgement = &mut self.judgement;
         judgement.makes_up_until = None;
         judgement.ejections += 1;
         judgement.until = Some(now.checked_add(period).unwrap_or(Timestamp::MAX));
-        let period = humantime::format_duration(period.unsigned_abs());
-        let cause = format!("ejected for {period}{what_for}: {}", judgement.why);
+        let cause = format!("ejected for {}: {}", humantime::format_duration(period.unsigned_abs()), judgement.why);
         self.passive = Held::new(Passive::Ejected, Change::new(now, ACTOR, cause));
     }
 
@@ -407,8 +398,6 @@ impl Service {
     fn step(&mut self, index: usize, opinion: &Opinion, now: Timestamp) {
         let others = self.backends.iter().enumerate().any(|(other, backend)| other != index && backend.is_fit());
         let (may_eject, alone) = (self.ejected() < self.most_ejected(), self.in_rotation() < 2);
-        let fails = opinion.failing.is_some() || matches!(opinion.conduct, Conduct::Bad(_));
-        let carries = fails && opinion.holds && self.carries_for_another(index, now);
         let settings = &self.spec.passive;
         let (window, latency, eject_for) = (settings.window, settings.latency, settings.eject_for);
         let backend = &mut self.backends[index];
@@ -436,7 +425,7 @@ impl Service {
                 }
                 () if may_eject && beyond && opinion.holds => {
                     backend.reduce(REST, now);
-                    backend.part(latency, opinion.lost, carries, now);
+                    backend.part(latency, opinion.lost, now);
                 }
                 () if beyond => backend.rest(window, now),
                 () => backend.reduce(DOUBT, now),
@@ -459,7 +448,7 @@ impl Service {
             }
             Conduct::Bad(_) if may_eject && judgement.probation || given_up => backend.eject(eject_for, now),
             Conduct::Bad(_) if may_eject && opinion.hopeless => backend.pause(latency, now),
-            Conduct::Bad(_) if parts => backend.part(latency, opinion.lost, carries, now),
+            Conduct::Bad(_) if parts => backend.part(latency, opinion.lost, now),
             Conduct::Bad(_) if may_eject && has_paused => backend.pause(latency, now),
             Conduct::Unclear if fails_still && given_up => backend.eject(eject_for, now),
             Conduct::Unclear if fails_still && may_eject => backend.pause(latency, now),
@@ -483,22 +472,6 @@ impl Service {
             Conduct::Unclear if opinion.works && !opinion.lags => backend.grow(latency, now),
             Conduct::Unclear => {}
         }
-    }
-
-    /// Whether others are out or have less than their share, or were lately, who would carry a good part of the load: who has their clients
-    /// may have too much to do.
-    fn carries_for_another(&self, index: usize, now: Timestamp) -> bool {
-        let lately = |at: Timestamp| now.duration_since(at).unsigned_abs() < self.spec.passive.window;
-        let is_spared = |other: &Backend| {
-            let judgement = &other.judgement;
-            let was_less = judgement.halvings > 0 || judgement.cleared.is_some_and(lately);
-            !other.is_fit() || was_less || lately(other.fitness().change.at)
-        };
-        let weight = |backend: &Backend| u64::from(backend.weight.value);
-        let all: u64 = self.backends.iter().map(weight).sum();
-        let others = self.backends.iter().enumerate().filter(|(other, _)| *other != index);
-        let spared: u64 = others.map(|(_, other)| if is_spared(other) { weight(other) } else { 0 }).sum();
-        spared > 0 && spared * GOOD_PART >= all
     }
 
     /// Whether the checks of any fail though its clients have what they ask for.

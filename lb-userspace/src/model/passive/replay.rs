@@ -591,26 +591,3 @@ fn a_server_that_has_too_much_to_do_does_not_leave_it_all_to_another() {
         }
     }
 }
-
-#[test]
-fn nor_do_its_clients_go_to_and_fro_who_keep_their_connections() {
-    // Two to three times as much on average, if all of them went at once.
-    for (failure, views, most) in [
-        (Failure::Busy(50), VIEWS, 0.02),
-        (Failure::Busy(50), 25, 0.05),
-        (Failure::Busy(100), VIEWS, 0.035),
-        (Failure::Busy(100), 25, 0.075),
-        (Failure::Exhausted(50), VIEWS, 0.01),
-        (Failure::Exhausted(50), 25, 0.01),
-        (Failure::Exhausted(100), VIEWS, 0.01),
-        (Failure::Exhausted(100), 25, 0.0125),
-    ] {
-        let kept = Replay { failure, views, keeps: true, peak: 0.7, ..Replay::default() };
-        let days = |(seed, (day, clients))| {
-            let day = Replay { day: 1000 * day, clients, seed, ..kept };
-            [2, 3].map(|servers| Replay { servers, ..day })
-        };
-        let (mean, shares) = mean((0..).zip(DAYS).flat_map(days));
-        assert!(mean <= most, "{:.2} % of {failure:?} with {views} views: {shares:.4?}", 100.0 * mean);
-    }
-}

@@ -103,40 +103,6 @@ fn whose_clients_keep_their_connections_loses_them() {
 }
 
 #[test]
-fn whose_clients_keep_their_connections_loses_some_at_first_where_it_has_had_anothers_load() {
-    for (back, lost, periods) in
-        [(95, false, [320, 640, 1000]), (95, true, [80, 160, 320]), (80, false, [1000; 3]), (80, true, [80, 160, 320])]
-    {
-        let mut model = serving(&[1, 1]);
-        let holding = || Opinion { holds: true, lost, ..BAD() };
-        model.set("web", "b", &admin(Admin::Disabled), "uid 0", at(50)).unwrap();
-        model.set("web", "b", &admin(Admin::Enabled), "uid 0", at(back)).unwrap();
-        for (second, period) in [100, 102, 104].into_iter().zip(periods) {
-            judge(&mut model, &[holding(), GOOD()], second);
-            let until = at(second) + SignedDuration::from_millis(period);
-            assert_eq!(backend(&model, "a").judgement.until, Some(until), "{back} {lost}");
-            let cause = standing(&model, "a").2;
-            assert_eq!(
-                cause.contains(" to lose some of its clients, as it has had another's load: "),
-                back == 95,
-                "{cause}"
-            );
-            model.end_ejections("web", at(second + 1));
-        }
-    }
-    // One of nine is no more than the others carry easily.
-    for (servers, period) in [(8, 320), (9, 1000)] {
-        let mut model = serving(&vec![1; servers]);
-        model.set("web", "b", &admin(Admin::Disabled), "uid 0", at(95)).unwrap();
-        let mut opinions = vec![GOOD(); servers];
-        opinions[0] = Opinion { holds: true, ..BAD() };
-        judge(&mut model, &opinions, 100);
-        let until = at(100) + SignedDuration::from_millis(period);
-        assert_eq!(backend(&model, "a").judgement.until, Some(until), "{servers}");
-    }
-}
-
-#[test]
 fn who_is_well_again_has_its_share_back_at_once_and_makes_up_for_a_while() {
     let mut model = serving(&[1, 1]);
     (100..104).for_each(|second| drop(judge(&mut model, &[BAD(), GOOD()], second)));
