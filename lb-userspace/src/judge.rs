@@ -285,13 +285,9 @@ impl<'a> View<'a> {
             }
         }
         if let Some((since, tally)) = self.overdue(record, seat).filter(|(_, tally)| self.usual.is_mute(tally)) {
-            let others = self.seats.iter().zip(&self.records).enumerate().filter(|(other, _)| *other != index);
-            let serving: Vec<_> = others.filter(|(_, (seat, _))| seat.serves).map(|(_, (_, known))| known).collect();
-            // Not what they did before: what is asked for now may take its time.
-            let theirs = serving.iter().filter_map(|known| known.as_ref()).map(|(record, _)| record.since(since)).sum();
-            let (seen, peers) = self.of(Kind::Silent, Pair { own: tally, peers: theirs });
+            let (seen, peers) = self.of(Kind::Silent, Pair { own: tally, peers: self.others_since(index, since) });
             let span = self.now.duration_since(since).unsigned_abs();
-            if peers.of >= COMPARABLE || serving.is_empty() {
+            if peers.of >= COMPARABLE || self.others(index).next().is_none() {
                 self.weigh(&mut opinion, Kind::Silent, span, Proportion { margin: 0.0, ..seen }, peers);
             }
         }
@@ -305,7 +301,7 @@ impl<'a> View<'a> {
             opinion.works = self.well(&lately) > 0.0;
             opinion.waits = lately.begun + lately.requests > 0 && !opinion.works;
             opinion.lags = self.usual.lacks(&lately);
-            opinion.hopeless |= self.is_hopeless(record, seat, reduced.since, &peers);
+            opinion.hopeless |= self.is_hopeless(index, record, reduced.since);
         }
         opinion
     }
@@ -326,20 +322,32 @@ impl<'a> View<'a> {
     }
 
     /// Whether nothing of it has worked for as long as anything may take, while its peers were well.
-    fn is_hopeless(&self, record: &Record, seat: &Seat<'_>, since: Timestamp, peers: &Past) -> bool {
+    fn is_hopeless(&self, index: usize, record: &Record, since: Timestamp) -> bool {
         let tally = record.since(since);
         if self.now.duration_since(since).unsigned_abs() < self.settings.latency || self.well(&tally) > 0.0 {
             return false;
         }
         // Whoever waited when it lost its share still does.
-        let silent = self.overdue(record, seat).unwrap_or((since, tally));
+        let silent = self.overdue(record, &self.seats[index]).unwrap_or((since, tally));
         let mut kinds = Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::Reset | Kind::Sluggish));
         kinds.any(|kind| {
             let (since, own) = if kind == Kind::Silent { silent } else { (since, tally) };
-            let (seen, peers) = self.of(kind, Pair { own, peers: peers[self.span(since)] });
+            let (seen, peers) = self.of(kind, Pair { own, peers: self.others_since(index, since) });
             let is_no_chance = kind != Kind::Silent || self.usual.is_mute(&own);
             seen.bad >= LEAST && is_no_chance && peers.of >= COMPARABLE && peers.share() < self.bound(kind)
         })
+    }
+
+    /// What the others that serve did after a moment. Not what they did before: what is asked for by then may take its time.
+    fn others_since(&self, index: usize, since: Timestamp) -> Tally {
+        self.others(index).flatten().map(|(record, _)| record.since(since)).sum()
+    }
+
+    /// What is known of each of the others that serve, if anything.
+    fn others(&self, index: usize) -> impl Iterator<Item = Option<&(&'a Record, Past)>> {
+        let known = self.seats.iter().zip(&self.records).enumerate();
+        let others = known.filter(move |(other, (seat, _))| *other != index && seat.serves);
+        others.map(|(_, (_, known))| known.as_ref())
     }
 
     /// What it has left without an answer for too long, so far as it counts.

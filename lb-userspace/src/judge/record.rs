@@ -131,6 +131,8 @@ pub(super) struct Record {
     last: Sight,
     /// Each look with what had happened since the one before, as far back as a judgement looks.
     looks: VecDeque<(Timestamp, Tally)>,
+    /// What happened in all of these.
+    sum: Tally,
     /// Looks that are further back.
     older: Usual,
     /// When something bad was last seen.
@@ -218,39 +220,36 @@ impl Tally {
 }
 
 impl Tally {
-    fn each(&mut self, other: Self, change: impl Fn(u32, u32) -> u32) {
-        let Self { responses, errors, begun, opened, refused, .. } = other;
-        let Self { repeated, reset, handshakes, slow, sluggish, requests, answers, sent, spoken, .. } = other;
-        for (own, other) in [
-            (&mut self.responses, responses),
-            (&mut self.errors, errors),
-            (&mut self.begun, begun),
-            (&mut self.opened, opened),
-            (&mut self.refused, refused),
-            (&mut self.repeated, repeated),
-            (&mut self.reset, reset),
-            (&mut self.handshakes, handshakes),
-            (&mut self.slow, slow),
-            (&mut self.sluggish, sluggish),
-            (&mut self.requests, requests),
-            (&mut self.answers, answers),
-            (&mut self.sent, sent),
-            (&mut self.spoken, spoken),
-        ] {
-            *own = change(*own, other);
+    /// Each of its numbers with that of another.
+    fn with(&self, other: &Self, change: impl Fn(u32, u32) -> u32) -> Self {
+        Self {
+            responses: change(self.responses, other.responses),
+            errors: change(self.errors, other.errors),
+            begun: change(self.begun, other.begun),
+            opened: change(self.opened, other.opened),
+            refused: change(self.refused, other.refused),
+            repeated: change(self.repeated, other.repeated),
+            reset: change(self.reset, other.reset),
+            handshakes: change(self.handshakes, other.handshakes),
+            slow: change(self.slow, other.slow),
+            sluggish: change(self.sluggish, other.sluggish),
+            requests: change(self.requests, other.requests),
+            answers: change(self.answers, other.answers),
+            sent: change(self.sent, other.sent),
+            spoken: change(self.spoken, other.spoken),
         }
     }
 }
 
 impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
-        self.each(other, u32::saturating_add);
+        *self = self.with(&other, u32::saturating_add);
     }
 }
 
 impl SubAssign for Tally {
     fn sub_assign(&mut self, other: Self) {
-        self.each(other, u32::saturating_sub);
+        *self = self.with(&other, u32::saturating_sub);
     }
 }
 
@@ -419,7 +418,9 @@ impl Record {
         }
         self.wait(&tally, now);
         self.looks.push_back((now, tally));
+        self.sum += tally;
         while let Some((at, old)) = self.looks.pop_front_if(|(at, _)| !is_within(*at, window, now)) {
+            self.sum -= old;
             if teaches(self.illness, at) {
                 self.older.learn(&old);
             }
@@ -428,6 +429,7 @@ impl Record {
 
     fn begin_anew(&mut self) {
         self.looks.clear();
+        self.sum = Tally::default();
         self.silences().for_each(|(_, silence)| silence.unanswered = None);
     }
 
@@ -503,8 +505,11 @@ impl Record {
             let asked = |tally: &Tally| tally.heard(voice).asked;
             let silent = |tally: &Tally| i64::from(asked(tally)) - i64::from(tally.heard(voice).answers);
             let silence = self.silence(voice).unanswered;
+            // How much was sent is not a sum that fits.
+            let all = Heard { sent: u32::MAX, ..self.sum.heard(voice) };
             silence.is_some_and(|(at, sum)| asked(&sum) >= HANDFUL && is_within(at, span, now))
                 || self.looks.iter().rev().take(4).map(|(_, tally)| silent(tally)).sum::<i64>() > 2
+                || self.older.habit(voice).silent(all).beyond_margin() > 0.0
         };
         self.alarmed.is_some_and(|at| is_within(at, span, now))
             || match self.older.voice() {

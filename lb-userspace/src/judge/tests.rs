@@ -254,10 +254,25 @@ fn a_few_that_have_no_answer_yet_say_nothing_while_it_is_not_known_that_others_h
     let polls =
         |course: Course| (0..3).fold(course, |course, _| course.go(1, &[kept(1, 0); 2]).go(1, &[kept(0, 0); 2]));
     let well = || Course::of(2).go(400, &[kept(20, 20); 2]);
-    assert_eq!(polls(well()).go(2, &[kept(0, 0); 2]).opinion(), Opinion::default());
+    let mut poll = polls(well()).go(2, &[kept(0, 0); 2]);
+    assert_eq!(poll.opinion(), Opinion::default());
+    let since = poll.looks - 8;
+    assert!(!poll.opinions_since(Some(since)).remove(0).hopeless);
     // Of one that hangs, with as little to do, it is when others have answered.
     let hangs = (0..6).fold(well(), |course, _| course.go(2, &[kept(1, 0), kept(1, 1)]));
     assert_eq!(kind(&{ hangs }.opinion().failing), Some(Kind::Silent));
+}
+
+#[test]
+fn what_is_left_without_an_answer_now_and_then_comes_to_much() {
+    let kept = |requests, responses| Traffic { requests, responses, ..Traffic::default() };
+    let by_turns = |busy: [Traffic; 2], course: Course, times: u32| {
+        (0..times).fold(course, |course, _| course.go(1, &busy).go(1, &[Traffic::default(); 2]))
+    };
+    let well = || by_turns([kept(4, 4); 2], Course::of(2), 200);
+    let found = by_turns([kept(4, 3), kept(4, 4)], well(), 20).opinion();
+    assert_eq!(kind(&found.trouble), Some(Kind::Silent), "{found:?}");
+    assert_eq!(by_turns([kept(4, 4); 2], well(), 20).opinion(), Opinion::default());
 }
 
 #[test]

@@ -475,7 +475,7 @@ fn what_fails_now_and_then_everywhere_moves_nobody() {
 #[test]
 fn a_server_that_accepts_and_does_not_answer_is_found() {
     for seed in 0..4 {
-        for failure in [Failure::Hang(100), Failure::Close] {
+        for failure in [Failure::Hang(100), Failure::Close(100)] {
             for (detached_for, mute) in [(None, 0), (Some(20_000), 0), (None, 25), (Some(20_000), 25)] {
                 check(Replay { failure, detached_for, mute, seed, ..Replay::default() }, 0.01);
             }
@@ -557,6 +557,17 @@ fn a_server_that_leaves_some_of_its_clients_waiting_is_relieved() {
         for (percent, detached_for, most) in [(50, None, 0.025), (25, None, 0.025), (50, Some(20_000), 0.03)] {
             // A quarter or an eighth of all that come after noon, without a judgement.
             check(Replay { failure: Failure::Hang(percent), detached_for, seed, ..Replay::default() }, most);
+        }
+    }
+}
+
+#[test]
+fn a_server_that_closes_on_some_of_its_clients_is_relieved() {
+    for seed in 0..4 {
+        // 7 and 4.6 % of all, if it went unnoticed.
+        for (servers, most) in [(2, 0.035), (3, 0.03)] {
+            let day = Replay { failure: Failure::Close(20), servers, detached_for: None, seed, ..Replay::default() };
+            check(day, most);
         }
     }
 }

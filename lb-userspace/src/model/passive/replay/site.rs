@@ -42,8 +42,8 @@ pub(super) enum Failure {
     /// From noon on the first server accepts and answers nothing but checks: it leaves its clients waiting, so
     /// many percent of them.
     Hang(u8),
-    /// It closes instead.
-    Close,
+    /// It closes instead, so many percent of the connections.
+    Close(u8),
     /// So many percent of the answers are 500 of a server that has had more requests in a second than it can carry.
     Busy(u8),
     /// The same of one that has had so many more that it has nothing left to make up for them with, until half of that is there again.
@@ -173,8 +173,10 @@ impl Server {
                 self.waiting.push_back(request);
                 Answer::Later
             }
-            Failure::Close if self.first && now >= self.day / 2 => Answer::Nothing,
-            Failure::Close => Answer::Page,
+            Failure::Close(percent) => {
+                let closes = self.first && now >= self.day / 2 && rng.u8(..100) < percent;
+                if closes { Answer::Nothing } else { Answer::Page }
+            }
             Failure::Busy(percent) | Failure::Exhausted(percent) => {
                 self.carry(now);
                 answer(!self.broken || rng.u8(..100) >= percent)
@@ -223,7 +225,7 @@ impl Server {
         if self.failure == Failure::Slow {
             return self.waiting.len() < WORKERS && self.remember(visitor, now);
         }
-        if matches!(self.failure, Failure::Hang(_) | Failure::Close | Failure::Busy(_) | Failure::Exhausted(_)) {
+        if matches!(self.failure, Failure::Hang(_) | Failure::Close(_) | Failure::Busy(_) | Failure::Exhausted(_)) {
             return true;
         }
         self.ask(Request { visitor, since: now }, rng) == Answer::Page
