@@ -1,11 +1,16 @@
 //! What the rules look at: everything about a moment that may be an alarm, as a value.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::{
     health::Health,
     model::{Admin, Backend, Ending, Model, Passive, Service},
 };
+
+/// For so long it counts that a backend has failed its clients: another that has its load meanwhile may be next.
+const TURN: Duration = Duration::from_secs(30);
 
 /// Everything about a moment that may be an alarm.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -62,6 +67,8 @@ pub struct BackendFacts {
     pub ejected: bool,
     /// Since when its traffic says that it fails its clients, and how, while it is in rotation.
     pub failing: Option<(Timestamp, String)>,
+    /// Since when it fails its clients, in rotation or ejected; when it was well again, where that was not long ago.
+    pub failed: Option<Timestamp>,
 }
 
 /// A table that may fill up.
@@ -93,30 +100,35 @@ impl BackendFacts {
     }
 }
 
-impl From<&Model> for Facts {
-    fn from(model: &Model) -> Self {
-        let notable = model.services.values().map(|service| &**service).filter(|service| !is_well(service));
-        Self { services: notable.map(ServiceFacts::from).collect(), ..Self::default() }
-    }
-}
-
-impl From<&Service> for ServiceFacts {
-    fn from(service: &Service) -> Self {
-        Self {
-            name: service.spec.name.clone(),
-            min_healthy: service.spec.min_healthy,
-            backends: service.backends.iter().map(|backend| of_backend(service, backend)).collect(),
-        }
+impl Facts {
+    /// What there is to be known of services.
+    #[must_use]
+    pub fn of(model: &Model, now: Timestamp) -> Self {
+        let notable = model.services.values().map(|service| &**service).filter(|service| !is_well(service, now));
+        Self { services: notable.map(|service| of_service(service, now)).collect(), ..Self::default() }
     }
 }
 
 /// Whether no rule has anything to say of a service.
-fn is_well(service: &Service) -> bool {
-    let is_well = |backend: &Backend| backend.is_fit() && backend.ended.is_none() && backend.judgement.is_clean();
+fn is_well(service: &Service, now: Timestamp) -> bool {
+    let is_well = |backend: &Backend| {
+        backend.is_fit()
+            && backend.ended.is_none()
+            && backend.judgement.is_clean()
+            && backend.failed_within(TURN, now).is_none()
+    };
     !service.backends.is_empty() && service.backends.iter().all(is_well)
 }
 
-fn of_backend(service: &Service, backend: &Backend) -> BackendFacts {
+fn of_service(service: &Service, now: Timestamp) -> ServiceFacts {
+    ServiceFacts {
+        name: service.spec.name.clone(),
+        min_healthy: service.spec.min_healthy,
+        backends: service.backends.iter().map(|backend| of_backend(service, backend, now)).collect(),
+    }
+}
+
+fn of_backend(service: &Service, backend: &Backend, now: Timestamp) -> BackendFacts {
     let standing = service.standing(backend);
     let detached = backend.admin.value != Admin::Enabled;
     let ended = |how| backend.ended.as_ref().filter(|ended| ended.value == how).map(|ended| ended.change.at);
@@ -134,5 +146,6 @@ fn of_backend(service: &Service, backend: &Backend) -> BackendFacts {
         unreachable: backend.route.value.is_err(),
         ejected: backend.passive.value == Passive::Ejected,
         failing: backend.failing().filter(|_| standing.in_rotation),
+        failed: backend.failed_within(TURN, now),
     }
 }

@@ -16,6 +16,8 @@ const MOMENT: Duration = Duration::from_secs(2);
 const RELIEF: u64 = 10;
 /// Fewer than this is no redundancy.
 const REDUNDANT: usize = 2;
+/// A summary has the figures of as many backends.
+const QUOTED: usize = 3;
 
 /// Something that holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +49,7 @@ pub fn conditions(facts: &Facts, rules: &AlarmRules, now: Timestamp) -> Vec<Cond
     for service in &facts.services {
         found.extend(none_healthy(service));
         found.extend(redundancy_lost(service, now));
+        found.extend(failing_together(service));
         for backend in &service.backends {
             found.extend(backend_down(service, backend, now));
             found.extend(out_of_rotation(service, backend, rules, now));
@@ -168,6 +171,29 @@ fn failing(service: &ServiceFacts, backend: &BackendFacts) -> Option<Condition> 
     let alone = if others == 0 { "; no other can serve in its place" } else { "" };
     let summary = format!("{} fails its clients: {why}{alone}", subject.whom());
     Some(Condition { wait: MOMENT, ..Condition::new(subject, *since, summary) })
+}
+
+/// Most backends of a service fail, at once or in turn: taking them out does not help.
+fn failing_together(service: &ServiceFacts) -> Option<Condition> {
+    let mut failed: Vec<(Timestamp, &BackendFacts)> =
+        service.backends.iter().filter_map(|backend| Some((backend.failed?, backend))).collect();
+    failed.sort_by_key(|(since, _)| *since);
+    let (of, all) = (failed.len(), service.backends.len());
+    // Since when there is more than one.
+    let (since, _) = *failed.get(REDUNDANT - 1).filter(|_| 2 * of > all)?;
+    let quote = |(_, backend): &(Timestamp, &BackendFacts)| match &backend.failing {
+        Some((_, why)) => format!("{}: {why}", backend.name),
+        None if backend.ejected => format!("{}: {}", backend.name, backend.cause),
+        None => format!("{}: not long ago", backend.name),
+    };
+    let mut whose: Vec<String> = failed.iter().take(QUOTED).map(quote).collect();
+    whose.extend(of.checked_sub(QUOTED).filter(|more| *more > 0).map(|more| format!("{more} others")));
+    let (name, whose) = (&service.name, whose.join("; "));
+    let summary = format!(
+        "{of} of {all} backends of service {name} fail its clients, together or in turn: they have too much to do, or something that \
+         all of them need fails; {whose}"
+    );
+    Some(Condition { wait: MOMENT, ..Condition::new(Subject::of_service(Kind::Failing, name), since, summary) })
 }
 
 fn table_pressure(table: &TableFacts, rules: &AlarmRules, now: Timestamp) -> Option<Condition> {

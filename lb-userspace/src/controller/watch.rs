@@ -36,7 +36,7 @@ impl Controller {
             reload_failed: self.tallies.reload_failed.clone(),
             silent_checks: std::mem::take(&mut self.silent),
             drift: self.drift,
-            ..Facts::from(&self.model)
+            ..Facts::of(&self.model, now)
         };
         let events = self.desk.look(&facts, now);
         self.journal.append(&events);

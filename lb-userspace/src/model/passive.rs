@@ -179,6 +179,14 @@ impl Backend {
         Some((since, self.complaint().unwrap_or_default().to_owned()))
     }
 
+    /// Since when it fails its clients or is ejected for that; when it was found to be well again, where that is not longer ago than a
+    /// span of time.
+    pub fn failed_within(&self, span: Duration, now: Timestamp) -> Option<Timestamp> {
+        let ejected = (self.passive.value == Passive::Ejected).then_some(self.passive.change.at);
+        let cleared = self.judgement.cleared.filter(|cleared| now.duration_since(*cleared) < signed(span));
+        self.failing().map(|(since, _)| since).or(ejected).or(cleared)
+    }
+
     /// Why it gets less than its share, or ought to.
     pub fn complaint(&self) -> Option<&str> {
         let judgement = &self.judgement;

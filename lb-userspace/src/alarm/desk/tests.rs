@@ -36,6 +36,7 @@ fn ejected(backends: usize) -> Facts {
         unreachable: false,
         ejected: true,
         failing: None,
+        failed: None,
     };
     let backends = (0..backends).map(backend).collect();
     let web = ServiceFacts { name: "web".into(), min_healthy: 1, backends };

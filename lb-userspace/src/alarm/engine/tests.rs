@@ -45,6 +45,7 @@ impl World {
             unreachable: false,
             ejected: false,
             failing: None,
+            failed: None,
         };
         let service =
             ServiceFacts { name: "web".into(), min_healthy: 1, backends: (0..backends).map(backend).collect() };
@@ -74,8 +75,11 @@ impl World {
                 "down" => (backend.in_rotation, backend.down) = (false, true),
                 "unreachable" => (backend.in_rotation, backend.unreachable) = (false, true),
                 "ejected" => (backend.in_rotation, backend.ejected) = (false, true),
-                "fails" => backend.failing = Some((now, "5 of 10 answers are 5xx".into())),
-                "answers" => backend.failing = None,
+                "fails" => {
+                    (backend.failing, backend.failed) = (Some((now, "5 of 10 answers are 5xx".into())), Some(now));
+                }
+                "answers" => (backend.failing, backend.failed) = (None, Some(now)),
+                "forgotten" => backend.failed = None,
                 "weight0" => backend.in_rotation = false,
                 "standby" => (backend.in_rotation, backend.stands_by) = (false, true),
                 "disabled" => {
@@ -205,6 +209,22 @@ fn what_comes_and_goes_by_the_second_holds() {
     );
     // As long as it does not come again within a moment, it is one.
     check(&[(10, "web-02 fails"), (11, "web-02 answers"), (14, "web-02 fails"), (15, "web-02 answers")], 30, &[]);
+}
+
+#[test]
+fn backends_that_fail_in_turn_are_an_alarm_of_their_service() {
+    let turns = [
+        (10, "web-01 fails"),
+        (11, "web-01 answers"),
+        (14, "web-02 fails"),
+        (15, "web-02 answers"),
+        (41, "web-01 forgotten"),
+        (45, "web-02 forgotten"),
+    ];
+    check(&turns, 60, &["16 page firing failing web", "46 page resolved failing web"]);
+    // One of three, or two of four, leave others to take their load.
+    check_in(World::new(3), &turns[..2], 60, &[]);
+    check_in(World::new(4), &turns, 60, &[]);
 }
 
 #[test]

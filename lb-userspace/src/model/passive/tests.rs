@@ -115,6 +115,21 @@ fn who_is_well_again_has_its_share_back_at_once_and_makes_up_for_a_while() {
 }
 
 #[test]
+fn that_it_failed_counts_for_a_while_after_it_is_well() {
+    let mut model = serving(&[1, 1]);
+    let failed = |model: &Model, second| {
+        let failed = backend(model, "a").failed_within(Duration::from_secs(30), at(second));
+        failed.map(|since| since.duration_since(at(0)).as_secs())
+    };
+    assert_eq!(failed(&model, 100), None);
+    eject(&mut model, &[GOOD()], 110);
+    assert_eq!((ejected(&model, "a"), failed(&model, 110)), (true, Some(100)));
+    Arc::make_mut(model.services.get_mut("web").unwrap()).backends[0].pardon(at(115), "uid 0", "enabled");
+    judge(&mut model, &[GOOD(), GOOD()], 115);
+    assert_eq!((failed(&model, 144), failed(&model, 145)), (Some(115), None));
+}
+
+#[test]
 fn who_is_ill_again_soon_has_no_more_than_its_share_the_next_time() {
     let mut model = serving(&[1, 1]);
     (100..104).for_each(|second| drop(judge(&mut model, &[BAD(), GOOD()], second)));
