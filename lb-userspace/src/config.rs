@@ -191,8 +191,8 @@ pub struct HealthCheck {
 }
 
 impl HealthCheck {
-    /// From one check to the next; `settled` says whether the last result was what is known. A doubt is looked into at
-    /// twice the pace: a server that fails costs requests until it is known, and one that is well again is missed.
+    /// From one check to the next; `settled` says whether it is up without a doubt. All else is looked into at twice the pace: a server
+    /// that fails costs requests until it is known, and one that is well again is missed.
     #[must_use]
     pub fn pace(&self, settled: bool) -> Duration {
         if settled { self.interval } else { self.fast_interval.unwrap_or(self.interval / 2) }

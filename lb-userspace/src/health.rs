@@ -58,9 +58,9 @@ impl Machine {
         self.health
     }
 
-    /// Whether the last result said what is known; otherwise the health may be about to change.
+    /// Whether it is up, and the last result said so; otherwise the health may be about to change, or is hoped to.
     pub fn is_settled(self) -> bool {
-        self.contrary == 0 && self.health != Health::Unknown
+        self.contrary == 0 && self.health == Health::Up
     }
 
     /// How many results in a row contradict the health.

@@ -162,7 +162,11 @@ impl Model {
         now: Timestamp,
     ) -> Vec<Event> {
         let Some(service) = self.services.get_mut(service).map(Arc::make_mut) else { return Vec::new() };
-        let thresholds = service.thresholds();
+        let mut thresholds = service.thresholds();
+        if !service.anybody_works() {
+            // There is nothing to lose by whoever passes once.
+            thresholds.rise = 1;
+        }
         let Some(index) = service.backends.iter().position(|known| known.name == backend) else { return Vec::new() };
         if !service.backends[index].health.flips(result.is_ok(), thresholds) {
             // The usual case, a thousand times a second: nothing to compare.

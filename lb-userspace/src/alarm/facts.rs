@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::{
     health::Health,
-    model::{Admin, Backend, Ending, Model, Passive, Service},
+    model::{Admin, Backend, Ending, Model, Service},
 };
 
 /// For so long it counts that a backend has failed its clients: another that has its load meanwhile may be next.
@@ -144,7 +144,7 @@ fn of_backend(service: &Service, backend: &Backend, now: Timestamp) -> BackendFa
         recalled: ended(Ending::Recalled),
         down: backend.health.health() == Health::Down,
         unreachable: backend.route.value.is_err(),
-        ejected: backend.passive.value == Passive::Ejected,
+        ejected: backend.is_ejected(),
         failing: backend.failing().filter(|_| standing.in_rotation),
         failed: backend.failed_within(TURN, now),
     }

@@ -258,7 +258,12 @@ impl Backend {
 
     /// Whether it fails its clients or its checks.
     pub(super) fn is_at_fault(&self) -> bool {
-        self.health.health() == Health::Down || self.passive.value == Passive::Ejected
+        self.health.health() == Health::Down || self.is_ejected()
+    }
+
+    /// Whether it is out for what its traffic says.
+    pub fn is_ejected(&self) -> bool {
+        self.passive.value == Passive::Ejected
     }
 
     /// The least of its limits, if it has any, and where that comes from.

@@ -4,8 +4,8 @@
 //! of something gets well meanwhile, and its peers do not last long without it. So it is tried again and again, each time after an
 //! eighth of the time that it has been ill: its share grows from look to look as its answers are good, until something fails,
 //! and then it rests again.
-//! Once its answers say that it is well it has all of its share at once, and half more for as long as it was ill,
-//! since what it was spared the others have to carry still. Who fails altogether for as long as an answer may take is ejected for as long, who is ill
+//! Once its answers say that it is well it has all of its share at once, and for half as long as it was ill as much as the others had
+//! meanwhile: what it was spared they have to carry still, and as they could, it can. Who fails altogether for as long as an answer may take is ejected for as long, who is ill
 //! for as long as is looked back for `eject_for`, each time for twice as long; who was out for that returns with next to nothing. Not sooner: it may have
 //! had too much to do, and then another that has it all gets ill of it as well. Less of its share is no relief for one whose clients keep
 //! their connections: it is out for as long as an answer may take, which is enough to lose them, and then tried again; where next to nothing of it works for a
@@ -33,8 +33,9 @@ const DOUBT: u8 = 1;
 const AGAIN: i32 = 8;
 /// For how long a server is ejected at first that is but to lose its clients.
 const PARTING: SignedDuration = SignedDuration::from_millis(80);
-/// So many times its share has who makes up for what the others have taken over.
-const MORE: f64 = 1.5;
+/// So many times its share has at most who makes up for what the others have taken over, and for this part of the time.
+const MOST_MORE: f64 = 16.0;
+const MAKES_UP: i32 = 2;
 /// As often is the time of an ejection doubled at most.
 const MOST_DOUBLINGS: u32 = 4;
 /// Why all have their share back.
@@ -66,8 +67,8 @@ pub struct Judgement {
     grew: Timestamp,
     /// How often it was ill again not long after it had been found to be well.
     relapses: u32,
-    /// Until when it has more than its share, if it does.
-    makes_up_until: Option<Timestamp>,
+    /// If it has more than its share: until when, and how many times that.
+    makes_up: Option<(Timestamp, f64)>,
     /// Until when it is ejected, if it is.
     pub until: Option<Timestamp>,
     /// What that is for, and how often in a row it was for either of those that are short.
@@ -127,12 +128,12 @@ pub struct Judged {
 impl Judgement {
     /// What it gets of its share.
     pub(super) fn share(&self) -> f64 {
-        if self.makes_up_until.is_some() { MORE } else { 0.5_f64.powi(self.halvings.into()) }
+        self.makes_up.map_or_else(|| 0.5_f64.powi(self.halvings.into()), |(_, more)| more)
     }
 
     /// Whether there is nothing to say of it.
     pub fn is_clean(&self) -> bool {
-        self.complaint.is_none() && self.halvings == 0 && self.until.is_none() && self.makes_up_until.is_none()
+        self.complaint.is_none() && self.halvings == 0 && self.until.is_none() && self.makes_up.is_none()
     }
 
     fn doubled(eject_for: Duration, times: u32) -> SignedDuration {
@@ -182,7 +183,7 @@ impl Backend {
     /// Since when it fails its clients or is ejected for that; when it was found to be well again, where that is not longer ago than a
     /// span of time.
     pub fn failed_within(&self, span: Duration, now: Timestamp) -> Option<Timestamp> {
-        let ejected = (self.passive.value == Passive::Ejected).then_some(self.passive.change.at);
+        let ejected = self.is_ejected().then_some(self.passive.change.at);
         let cleared = self.judgement.cleared.filter(|cleared| now.duration_since(*cleared) < signed(span));
         self.failing().map(|(since, _)| since).or(ejected).or(cleared)
     }
@@ -197,7 +198,7 @@ impl Backend {
     /// Gives it its share back, whatever it has done.
     pub(super) fn pardon(&mut self, now: Timestamp, actor: &str, why: &str) {
         let change = Change::new(now, actor, why);
-        if self.passive.value == Passive::Ejected {
+        if self.is_ejected() {
             self.passive = Held::new(Passive::Ok, change.clone());
         }
         if self.judgement.until.is_some() || self.judgement.halvings > 0 {
@@ -211,12 +212,12 @@ impl Backend {
         }
         let judgement = &mut self.judgement;
         (judgement.halvings, judgement.probation) = (0, false);
-        (judgement.rests_until, judgement.makes_up_until) = (None, None);
+        (judgement.rests_until, judgement.makes_up) = (None, None);
     }
 
     /// Whether it would be in rotation but for its ejection.
     fn is_merely_ejected(&self) -> bool {
-        self.passive.value == Passive::Ejected
+        self.is_ejected()
             && self.admin.value == Admin::Enabled
             && self.weight.value != 0
             && self.route.value.is_ok()
@@ -262,7 +263,7 @@ impl Backend {
             }
             judgement.fell = now;
         }
-        judgement.makes_up_until = None;
+        judgement.makes_up = None;
         (judgement.halvings, judgement.tried) = (halvings, now);
         let left = 1 << halvings;
         judgement.change = Some(Change::new(now, ACTOR, format!("gets 1/{left} of its share: {}", judgement.why)));
@@ -291,14 +292,13 @@ impl Backend {
         judgement.change = Some(Change::new(now, ACTOR, why));
     }
 
-    /// Gives it more than that, for as long as it was ill. Who was just before has shown that this is too much; and who was down
-    /// was not spared, but gone.
-    fn make_up(&mut self, now: Timestamp) {
+    /// Gives it more than that. Who was just before has shown that this is too much; and who was down was not spared, but gone.
+    fn make_up(&mut self, more: f64, now: Timestamp) {
         let was_down = self.came_up().is_some_and(|at| at > self.judgement.since);
         let judgement = &mut self.judgement;
-        if judgement.relapses == 0 && !was_down {
-            let ill = now.duration_since(judgement.since);
-            judgement.makes_up_until = Some(now.checked_add(ill).unwrap_or(Timestamp::MAX));
+        if judgement.relapses == 0 && !was_down && more > 1.0 {
+            let until = now.checked_add(now.duration_since(judgement.since) / MAKES_UP);
+            judgement.makes_up = Some((until.unwrap_or(Timestamp::MAX), more));
         }
     }
 
@@ -328,7 +328,7 @@ impl Backend {
 
     fn take_out(&mut self, period: SignedDuration, now: Timestamp) {
         let judgement = &mut self.judgement;
-        judgement.makes_up_until = None;
+        judgement.makes_up = None;
         judgement.ejections += 1;
         judgement.until = Some(now.checked_add(period).unwrap_or(Timestamp::MAX));
         let cause = format!("ejected for {}: {}", humantime::format_duration(period.unsigned_abs()), judgement.why);
@@ -408,8 +408,9 @@ impl Service {
         let (may_eject, alone) = (self.ejected() < self.most_ejected(), self.in_rotation() < 2);
         let settings = &self.spec.passive;
         let (window, latency, eject_for) = (settings.window, settings.latency, settings.eject_for);
+        let more = self.carried_by_others(index);
         let backend = &mut self.backends[index];
-        backend.judgement.makes_up_until.take_if(|until| *until <= now);
+        backend.judgement.makes_up.take_if(|(until, _)| *until <= now);
         if !backend.is_fit() {
             return;
         }
@@ -452,7 +453,7 @@ impl Service {
         match &opinion.conduct {
             Conduct::Good => {
                 backend.clear("as well as the others again", now);
-                backend.make_up(now);
+                backend.make_up(more, now);
             }
             Conduct::Bad(_) if may_eject && judgement.probation || given_up => backend.eject(eject_for, now),
             Conduct::Bad(_) if may_eject && opinion.hopeless => backend.pause(latency, now),
@@ -482,6 +483,21 @@ impl Service {
         }
     }
 
+    /// How many times its share a backend has to have for its part of everything to be that which each of those that are well has had
+    /// without it.
+    fn carried_by_others(&self, index: usize) -> f64 {
+        let weight = |backend: &Backend| f64::from(backend.weight.value);
+        let own = weight(&self.backends[index]);
+        let others = self.backends.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, backend)| backend);
+        let rest: f64 = others.filter(|other| other.is_fit() && other.failing().is_none()).map(weight).sum();
+        match () {
+            () if rest == 0.0 => 1.0,
+            () if rest > own => (rest / (rest - own)).min(MOST_MORE),
+            // Of two, nothing is left for the other.
+            () => MOST_MORE,
+        }
+    }
+
     /// Whether the checks of any fail though its clients have what they ask for.
     fn is_belied(&self) -> bool {
         self.backends.iter().any(|backend| backend.is_belied)
@@ -493,7 +509,7 @@ impl Service {
     }
 
     fn ejected(&self) -> usize {
-        self.backends.iter().filter(|backend| backend.passive.value == Passive::Ejected).count()
+        self.backends.iter().filter(|backend| backend.is_ejected()).count()
     }
 
     /// Whether an ejection is over, by time or because its backend is needed.
@@ -525,9 +541,15 @@ impl Service {
         }
     }
 
+    /// Whether anybody is in rotation of whom more than next to nothing works, as far as is known.
+    pub(super) fn anybody_works(&self) -> bool {
+        let is_lost = |backend: &Backend| backend.judgement.complaint.as_ref().is_some_and(|complaint| complaint.lost);
+        self.backends.iter().any(|backend| backend.is_fit() && !is_lost(backend))
+    }
+
     /// Who is to be ejected no more, and why: of several the one that has been out longest for its time.
     fn needed_again(&self) -> Option<(usize, &'static str)> {
-        let ejected = self.backends.iter().enumerate().filter(|(_, backend)| backend.passive.value == Passive::Ejected);
+        let ejected = self.backends.iter().enumerate().filter(|(_, backend)| backend.is_ejected());
         let mut ejected: Vec<_> =
             ejected.map(|(index, backend)| (backend.judgement.until, index, backend.is_merely_ejected())).collect();
         ejected.sort();
@@ -538,8 +560,7 @@ impl Service {
         if ejected.len() > self.most_ejected() {
             return ejected.first().map(|found| (first(found), "too many are ejected for those that are left"));
         }
-        let is_lost = |backend: &Backend| backend.judgement.complaint.as_ref().is_some_and(|complaint| complaint.lost);
-        if self.backends.iter().any(|backend| backend.is_fit() && !is_lost(backend)) {
+        if self.anybody_works() {
             return None;
         }
         let why = match self.in_rotation() {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Admin, AgentMode, Backend, Change, Ending, Passive, Service, agent::SHORT};
+use super::{Admin, AgentMode, Backend, Change, Ending, Service, agent::SHORT};
 use crate::{config::Recall, health::Health};
 
 /// After one was called back, how long the next waits to see whether that was enough, while somebody serves.
@@ -62,7 +62,7 @@ impl Backend {
         if self.health.health() == Health::Down {
             return Some(Trouble::Out(self.health_change.cause.clone()));
         }
-        if self.passive.value == Passive::Ejected {
+        if self.is_ejected() {
             return Some(Trouble::Out(self.passive.change.cause.clone()));
         }
         let wish = self.agent.value;

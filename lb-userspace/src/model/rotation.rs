@@ -1,6 +1,6 @@
 //! Which backends of a service take new flows: those that are fit, backups only while no other is.
 
-use super::{Admin, Backend, Change, Passive, Service, Standing, Verdict};
+use super::{Admin, Backend, Change, Service, Standing, Verdict};
 use crate::{config::Fail, health::Health};
 
 impl Service {
@@ -66,7 +66,7 @@ impl Service {
             _ if backend.weight.value == 0 => Some("weight"),
             _ if backend.route.value.is_err() => Some("unreachable"),
             health @ (Health::Down | Health::Unknown) => Some(health.word()),
-            Health::Up if backend.passive.value == Passive::Ejected => Some("ejected"),
+            Health::Up if backend.is_ejected() => Some("ejected"),
             Health::Up => Some("agent"),
         }
     }

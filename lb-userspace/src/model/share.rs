@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// What a weight of one is divided into when a backend takes less than its share.
-const PARTS: u16 = 100;
+const PARTS: f64 = 100.0;
 
 impl Service {
     /// The service as the packet path has it.
@@ -31,17 +31,18 @@ impl Service {
         let whole = self.backends.iter().all(|backend| self.share(backend, now) == 1.0);
         let highest = self.backends.iter().map(|backend| self.share(backend, now)).fold(1.0, f64::max);
         let most = self.backends.iter().map(|backend| backend.weight.value).max().unwrap_or(1).max(1);
-        let parts = if whole { 1 } else { PARTS.min((f64::from(MAX_WEIGHT / most) / highest) as u16).max(1) };
+        let parts = if whole { 1.0 } else { PARTS.min(f64::from(MAX_WEIGHT) / f64::from(most) / highest) };
         let (stand_by, open, last_resort) = (self.primary_serves(), self.fails_open(), self.is_last_resort());
-        let is_well = |backend: &Backend| {
-            backend.serves(stand_by) && backend.failing().is_none() && backend.health.contrary() == 0
-        };
-        let others_are_well = self.backends.iter().any(is_well);
+        let is_well = |backend: &&Backend| backend.serves(stand_by) && backend.failing().is_none();
+        let others_are_well = self.backends.iter().any(|backend| is_well(&backend));
+        // Where their checks begin to fail as well, what failed may be the checks.
+        let beyond_doubt = self.backends.iter().filter(is_well).any(|backend| backend.health.contrary() == 0);
         let plan = |backend: &Backend| {
             let weight = part(backend.weight.value, parts, self.share(backend, now));
             let nevertheless = open && backend.is_reachable() || last_resort && backend.is_at_red_line();
             let in_rotation = backend.serves(stand_by) || nevertheless;
-            let given_up = backend.is_at_fault() && !backend.is_belied && !in_rotation && others_are_well;
+            let others_do_better = if backend.is_ejected() { others_are_well } else { beyond_doubt };
+            let given_up = backend.is_at_fault() && !backend.is_belied && !in_rotation && others_do_better;
             BackendPlan { given_up, ..backend.plan(weight, in_rotation, backend.stands_by(stand_by)) }
         };
         self.backends.iter().map(plan).collect()
@@ -99,8 +100,8 @@ impl Service {
 }
 
 /// A share of a weight in parts. Whoever is to get anything gets something.
-fn part(weight: u16, parts: u16, share: f64) -> u16 {
-    let whole = f64::from(weight) * f64::from(parts);
+fn part(weight: u16, parts: f64, share: f64) -> u16 {
+    let whole = f64::from(weight) * parts;
     let least = f64::from(weight.min(1));
     // Between two whole numbers of 16 bits.
     (whole * share).round().clamp(least, f64::from(MAX_WEIGHT)) as u16
@@ -113,14 +114,15 @@ mod tests {
     #[test]
     fn a_share_is_never_more_than_a_weight_may_be_and_never_nothing() {
         for (weight, parts, share, expected) in [
-            (1, 1, 1.0, 1),
-            (3, 100, 0.5, 150),
-            (1, 100, 0.0, 1),
-            (1, 100, 0.001, 1),
-            (0, 100, 1.0, 0),
-            (2, 100, 1.0, 200),
-            (1, 100, 1.5, 150),
-            (256, 1, 1.5, 256),
+            (1, 1.0, 1.0, 1),
+            (3, 100.0, 0.5, 150),
+            (1, 100.0, 0.0, 1),
+            (1, 100.0, 0.001, 1),
+            (0, 100.0, 1.0, 0),
+            (2, 100.0, 1.0, 200),
+            (1, 100.0, 1.5, 150),
+            (100, 0.16, 16.0, 256),
+            (256, 1.0, 1.5, 256),
         ] {
             assert_eq!(part(weight, parts, share), expected, "{weight} x {parts} x {share}");
         }

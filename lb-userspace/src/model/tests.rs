@@ -235,6 +235,19 @@ fn nobody_is_given_up_while_the_checks_of_the_others_begin_to_fail_as_well() {
 }
 
 #[test]
+fn where_nobody_works_one_check_that_passes_is_enough() {
+    let passed = Ok("HTTP 200".to_owned());
+    let fail = |model: &mut Model, name: &str| drop(model.observe("web", name, &Err("HTTP 500".into()), at(20)));
+    let mut model = serving(&[1, 1]);
+    (0..3).for_each(|_| fail(&mut model, "a"));
+    model.observe("web", "a", &passed, at(20));
+    assert_eq!(backend(&model, "a").health.health(), Health::Down, "the other serves");
+    ["a", "b", "b", "b"].into_iter().for_each(|name| fail(&mut model, name));
+    model.observe("web", "a", &passed, at(30));
+    assert_eq!(backend(&model, "a").health.health(), Health::Up);
+}
+
+#[test]
 fn a_backend_without_checks_is_up_from_the_start() {
     let mut spec = service(&[1]);
     spec.health.probe = Probe::None;

@@ -215,6 +215,9 @@ impl Stage {
                 ticks += 1000;
                 let events = self.model.tick(moment(now));
                 self.tell(now, &events);
+                if self.model.is_growing() {
+                    self.rotate(now);
+                }
             }
         }
         self.course
@@ -499,7 +502,7 @@ fn nor_does_it_matter_that_its_clients_keep_their_connections() {
 fn a_server_that_fails_half_of_its_clients_costs_little() {
     for seed in 0..8 {
         for detached_for in [None, Some(20_000)] {
-            check(Replay { failure: Failure::Share(50), detached_for, seed, ..Replay::default() }, 0.013);
+            check(Replay { failure: Failure::Share(50), detached_for, seed, ..Replay::default() }, 0.015);
         }
     }
 }
@@ -517,7 +520,7 @@ fn connections_that_nothing_is_sent_on_move_nobody() {
 fn a_server_that_fails_a_few_of_its_clients_is_relieved() {
     for seed in 0..6 {
         // One in forty of all, without a judgement.
-        check(Replay { failure: Failure::Share(5), seed, detached_for: Some(20_000), ..Replay::default() }, 0.015);
+        check(Replay { failure: Failure::Share(5), seed, detached_for: Some(20_000), ..Replay::default() }, 0.016);
     }
 }
 
@@ -546,9 +549,10 @@ fn nor_with_one_that_is_short_of_memory() {
             }
         }
         check(Replay { failure: Failure::Half, views: 25, seed, ..kept }, 0.01);
-        // A third of them, if whoever half fails kept its clients.
-        check(Replay { failure: Failure::Half, seed, ..kept }, 0.06);
     }
+    // A third of them, if whoever half fails kept its clients; 4 % of most days if it did not make up for what it was spared.
+    let (mean, shares) = mean((0..8).map(|seed| Replay { failure: Failure::Half, seed, ..kept }));
+    assert!(mean <= 0.01, "{:.2} %: {shares:.4?}", 100.0 * mean);
 }
 
 #[test]

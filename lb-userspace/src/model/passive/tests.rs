@@ -107,11 +107,30 @@ fn who_is_well_again_has_its_share_back_at_once_and_makes_up_for_a_while() {
     let mut model = serving(&[1, 1]);
     (100..104).for_each(|second| drop(judge(&mut model, &[BAD(), GOOD()], second)));
     assert_eq!(judge(&mut model, &[GOOD(), GOOD()], 104), ["a passive reduced->ok (traffic)"]);
-    assert_eq!((share(&model, "a"), share(&model, "b")), (1.5, 1.0));
-    judge(&mut model, &[UNCLEAR(), GOOD()], 107);
-    assert_eq!((share(&model, "a"), backend(&model, "a").judgement.is_clean()), (1.5, false));
-    judge(&mut model, &[UNCLEAR(), GOOD()], 108);
+    assert_eq!((share(&model, "a"), share(&model, "b")), (16.0, 1.0));
+    judge(&mut model, &[UNCLEAR(), GOOD()], 105);
+    assert_eq!((share(&model, "a"), backend(&model, "a").judgement.is_clean()), (16.0, false));
+    judge(&mut model, &[UNCLEAR(), GOOD()], 106);
     assert_eq!((share(&model, "a"), backend(&model, "a").judgement.is_clean()), (1.0, true));
+}
+
+#[test]
+fn who_makes_up_has_as_much_as_each_of_the_others_had() {
+    // Weights, the first of the one that was ill; how many times its share it gets. Each of two that are left of three had half of everything.
+    for (weights, expected) in
+        [(vec![1, 1], 16.0), (vec![1, 1, 1], 2.0), (vec![1; 5], 4.0 / 3.0), (vec![1, 3], 1.5), (vec![3, 1], 16.0)]
+    {
+        let mut model = serving(&weights);
+        let others = vec![GOOD(); weights.len() - 1];
+        judge(&mut model, &[&[BAD()][..], &others].concat(), 100);
+        judge(&mut model, &[&[GOOD()][..], &others].concat(), 104);
+        assert_eq!(share(&model, "a"), expected, "{weights:?}");
+    }
+    // Where the other is ill nobody had it.
+    let mut model = serving(&[1, 1]);
+    judge(&mut model, &[BAD(), BAD()], 100);
+    judge(&mut model, &[GOOD(), BAD()], 104);
+    assert_eq!(share(&model, "a"), 1.0);
 }
 
 #[test]
@@ -400,6 +419,14 @@ fn whose_checks_fail_while_its_clients_have_what_they_ask_for_keeps_them() {
     see(&mut judge, 20, 1, 102);
     assert!(!model.belie("web", &judge, at(102)));
     assert!(given_up(&model));
+}
+
+#[test]
+fn who_is_ejected_is_given_up_whatever_the_checks_of_the_others_say() {
+    let mut model = serving(&[1, 1]);
+    model.observe("web", "b", &Err("HTTP 500".into()), at(100));
+    eject(&mut model, &[GOOD()], 110);
+    assert!(model.plan(at(110)).services[0].backends[0].given_up);
 }
 
 #[test]
