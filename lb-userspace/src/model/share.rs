@@ -33,15 +33,15 @@ impl Service {
         let most = self.backends.iter().map(|backend| backend.weight.value).max().unwrap_or(1).max(1);
         let parts = if whole { 1.0 } else { PARTS.min(f64::from(MAX_WEIGHT) / f64::from(most) / highest) };
         let (stand_by, open, last_resort) = (self.primary_serves(), self.fails_open(), self.is_last_resort());
-        let is_well = |backend: &&Backend| backend.serves(stand_by) && backend.failing().is_none();
-        let others_are_well = self.backends.iter().any(|backend| is_well(&backend));
-        // Where their checks begin to fail as well, what failed may be the checks.
-        let beyond_doubt = self.backends.iter().filter(is_well).any(|backend| backend.health.contrary() == 0);
+        let serving = self.backends.iter().filter(|backend| backend.serves(stand_by));
+        let well: Vec<&Backend> = serving.filter(|backend| backend.failing().is_none()).collect();
+        // Where the checks of others begin to fail as well, it may be the checks.
+        let others_pass = well.iter().any(|backend| backend.health.contrary() == 0);
         let plan = |backend: &Backend| {
             let weight = part(backend.weight.value, parts, self.share(backend, now));
             let nevertheless = open && backend.is_reachable() || last_resort && backend.is_at_red_line();
             let in_rotation = backend.serves(stand_by) || nevertheless;
-            let others_do_better = if backend.is_ejected() { others_are_well } else { beyond_doubt };
+            let others_do_better = if backend.is_ejected() { !well.is_empty() } else { others_pass };
             let given_up = backend.is_at_fault() && !backend.is_belied && !in_rotation && others_do_better;
             BackendPlan { given_up, ..backend.plan(weight, in_rotation, backend.stands_by(stand_by)) }
         };
