@@ -156,7 +156,7 @@ pub enum Conduct {
 }
 
 /// What was lately seen of every backend.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Judge {
     services: HashMap<String, HashMap<String, Record>>,
 }

@@ -103,8 +103,9 @@ struct Habit {
 struct Silence {
     /// What happened since its last answer, from the first request or connection on.
     unanswered: Option<(Timestamp, Tally)>,
-    /// For how long it has left its clients alike before it answered while it was well.
+    /// For how long it has left its clients alike before it answered while it was well, and when it last did so for at least half as long.
     patience: Duration,
+    tried: Timestamp,
 }
 
 /// How a backend, or several, usually answer.
@@ -388,7 +389,12 @@ impl Silence {
             let waited = self.unanswered.take();
             let waited = waited.filter(|(at, sum)| sum.heard(voice).asked >= HANDFUL && teaches(illness, *at));
             let waited = waited.map_or(Duration::ZERO, |(at, _)| now.duration_since(at).unsigned_abs());
-            self.patience = self.patience.max(waited);
+            if waited >= self.patience || now.duration_since(self.tried) > HABIT {
+                self.patience = waited;
+            }
+            if 2 * waited >= self.patience {
+                self.tried = now;
+            }
         } else if tally.heard(voice).asked > 0 || self.unanswered.is_some() {
             self.unanswered.get_or_insert_with(|| (now, Tally::default())).1 += *tally;
         }
@@ -454,7 +460,7 @@ impl Record {
     /// Since when a handful of requests or connections has had no answer, for longer than that has happened while it was well, and than
     /// is allowed.
     pub(super) fn overdue(&self, voice: Voice, latency: Duration, now: Timestamp) -> Option<(Timestamp, Tally)> {
-        let Silence { unanswered, patience } = *self.silence(voice);
+        let Silence { unanswered, patience, .. } = *self.silence(voice);
         let least = latency.max(2 * patience);
         unanswered.filter(|(at, sum)| sum.heard(voice).asked >= HANDFUL && !is_within(*at, least, now))
     }

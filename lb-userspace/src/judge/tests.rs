@@ -32,6 +32,7 @@ fn failing(begun: u64, errors: u64) -> Traffic {
 }
 
 /// Backends "a", "b", ... of "web", looked at four times a second.
+#[derive(Clone)]
 struct Course {
     judge: Judge,
     settings: Passive,
@@ -261,6 +262,21 @@ fn a_few_that_have_no_answer_yet_say_nothing_while_it_is_not_known_that_others_h
     // Of one that hangs, with as little to do, it is when others have answered.
     let hangs = (0..6).fold(well(), |course, _| course.go(2, &[kept(1, 0), kept(1, 1)]));
     assert_eq!(kind(&{ hangs }.opinion().failing), Some(Kind::Silent));
+}
+
+#[test]
+fn for_how_long_clients_once_waited_is_forgotten() {
+    let kept = |requests, responses| Traffic { requests, responses, ..Traffic::default() };
+    // Four requests have their answers after five seconds, all the others at once.
+    let slow = Course::of(2)
+        .go(400, &[kept(20, 20); 2])
+        .go(1, &[kept(4, 0); 2])
+        .go(20, &[kept(0, 0); 2])
+        .go(1, &[kept(0, 4); 2]);
+    let hangs =
+        |course: Course| course.go(1, &[kept(4, 0), kept(4, 4)]).go(16, &[kept(0, 0), kept(4, 4)]).opinion().failing;
+    assert_eq!(kind(&hangs(slow.clone().go(400, &[kept(20, 20); 2]))), None);
+    assert_eq!(kind(&hangs(slow.go(4 * 3700, &[kept(20, 20); 2]))), Some(Kind::Silent));
 }
 
 #[test]
