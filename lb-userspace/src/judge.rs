@@ -327,13 +327,15 @@ impl<'a> View<'a> {
         if self.now.duration_since(since).unsigned_abs() < self.settings.latency || self.well(&tally) > 0.0 {
             return false;
         }
+        let lately = Pair { own: tally, peers: self.others_since(index, since) };
         // Whoever waited when it lost its share still does.
-        let silent = self.overdue(record, &self.seats[index]).unwrap_or((since, tally));
+        let overdue = self.overdue(record, &self.seats[index]);
+        let silent = overdue.map_or(lately, |(since, own)| Pair { own, peers: self.others_since(index, since) });
         let mut kinds = Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::Reset | Kind::Sluggish));
         kinds.any(|kind| {
-            let (since, own) = if kind == Kind::Silent { silent } else { (since, tally) };
-            let (seen, peers) = self.of(kind, Pair { own, peers: self.others_since(index, since) });
-            let is_no_chance = kind != Kind::Silent || self.usual.is_mute(&own);
+            let pair = if kind == Kind::Silent { silent } else { lately };
+            let (seen, peers) = self.of(kind, pair);
+            let is_no_chance = kind != Kind::Silent || self.usual.is_mute(&pair.own);
             seen.bad >= LEAST && is_no_chance && peers.of >= COMPARABLE && peers.share() < self.bound(kind)
         })
     }

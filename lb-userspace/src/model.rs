@@ -162,11 +162,7 @@ impl Model {
         now: Timestamp,
     ) -> Vec<Event> {
         let Some(service) = self.services.get_mut(service).map(Arc::make_mut) else { return Vec::new() };
-        let mut thresholds = service.thresholds();
-        if !service.anybody_works() {
-            // There is nothing to lose by whoever passes once.
-            thresholds.rise = 1;
-        }
+        let thresholds = service.thresholds();
         let Some(index) = service.backends.iter().position(|known| known.name == backend) else { return Vec::new() };
         if !service.backends[index].health.flips(result.is_ok(), thresholds) {
             // The usual case, a thousand times a second: nothing to compare.
@@ -313,8 +309,9 @@ impl Service {
         self.ends_a_detachment(now) || self.calls_back(now) || self.ends_an_ejection(now)
     }
 
+    /// How many results in a row it takes. Where nobody works there is nothing to lose by whoever passes once.
     fn thresholds(&self) -> Thresholds {
-        Thresholds { rise: self.spec.health.rise, fall: self.spec.health.fall }
+        Thresholds { rise: if self.anybody_works() { self.spec.health.rise } else { 1 }, fall: self.spec.health.fall }
     }
 
     /// Changes the service, calls back who is needed then, and says what that changed.

@@ -14,7 +14,8 @@ pub enum Kind {
     BackendDown,
     /// A backend has been out of rotation for too long, or for longer than its operator said.
     OutOfRotation,
-    /// The traffic itself says that a backend fails its clients, and it is in rotation all the same.
+    /// The traffic itself says that a backend fails its clients, and it is in rotation all the same; or that most of a service do, together or
+    /// in turn.
     Failing,
     /// For what its traffic says a backend is out of rotation.
     Ejected,

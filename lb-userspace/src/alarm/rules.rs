@@ -187,7 +187,9 @@ fn failing_together(service: &ServiceFacts) -> Option<Condition> {
         None => format!("{}: not long ago", backend.name),
     };
     let mut whose: Vec<String> = failed.iter().take(QUOTED).map(quote).collect();
-    whose.extend(of.checked_sub(QUOTED).filter(|more| *more > 0).map(|more| format!("{more} others")));
+    if of > QUOTED {
+        whose.push(format!("{} others", of - QUOTED));
+    }
     let (name, whose) = (&service.name, whose.join("; "));
     let summary = format!(
         "{of} of {all} backends of service {name} fail its clients, together or in turn: they have too much to do, or something that \

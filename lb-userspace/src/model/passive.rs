@@ -174,10 +174,18 @@ impl Backend {
 
     /// Since when it fails its clients, and how: beyond a bound, or so that it gets less.
     pub fn failing(&self) -> Option<(Timestamp, String)> {
+        Some((self.failing_since()?, self.complaint().unwrap_or_default().to_owned()))
+    }
+
+    fn failing_since(&self) -> Option<Timestamp> {
         let judgement = &self.judgement;
         let beyond = judgement.complaint.as_ref().filter(|complaint| complaint.beyond).map(|complaint| complaint.since);
-        let since = beyond.or((judgement.halvings > 0).then_some(judgement.since))?;
-        Some((since, self.complaint().unwrap_or_default().to_owned()))
+        beyond.or((judgement.halvings > 0).then_some(judgement.since))
+    }
+
+    /// Whether it fails its clients.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failing_since().is_some()
     }
 
     /// Since when it fails its clients or is ejected for that; when it was found to be well again, where that is not longer ago than a
@@ -185,7 +193,7 @@ impl Backend {
     pub fn failed_within(&self, span: Duration, now: Timestamp) -> Option<Timestamp> {
         let ejected = self.is_ejected().then_some(self.passive.change.at);
         let cleared = self.judgement.cleared.filter(|cleared| now.duration_since(*cleared) < signed(span));
-        self.failing().map(|(since, _)| since).or(ejected).or(cleared)
+        self.failing_since().or(ejected).or(cleared)
     }
 
     /// Why it gets less than its share, or ought to.
@@ -404,11 +412,10 @@ impl Service {
     }
 
     fn step(&mut self, index: usize, opinion: &Opinion, now: Timestamp) {
-        let others = self.backends.iter().enumerate().any(|(other, backend)| other != index && backend.is_fit());
+        let others = self.others(index).any(Backend::is_fit);
         let (may_eject, alone) = (self.ejected() < self.most_ejected(), self.in_rotation() < 2);
         let settings = &self.spec.passive;
         let (window, latency, eject_for) = (settings.window, settings.latency, settings.eject_for);
-        let more = self.carried_by_others(index);
         let backend = &mut self.backends[index];
         backend.judgement.makes_up.take_if(|(until, _)| *until <= now);
         if !backend.is_fit() {
@@ -453,7 +460,8 @@ impl Service {
         match &opinion.conduct {
             Conduct::Good => {
                 backend.clear("as well as the others again", now);
-                backend.make_up(more, now);
+                let more = self.carried_by_others(index);
+                self.backends[index].make_up(more, now);
             }
             Conduct::Bad(_) if may_eject && judgement.probation || given_up => backend.eject(eject_for, now),
             Conduct::Bad(_) if may_eject && opinion.hopeless => backend.pause(latency, now),
@@ -488,14 +496,18 @@ impl Service {
     fn carried_by_others(&self, index: usize) -> f64 {
         let weight = |backend: &Backend| f64::from(backend.weight.value);
         let own = weight(&self.backends[index]);
-        let others = self.backends.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, backend)| backend);
-        let rest: f64 = others.filter(|other| other.is_fit() && other.failing().is_none()).map(weight).sum();
+        let rest: f64 = self.others(index).filter(|other| other.is_fit() && !other.is_failing()).map(weight).sum();
         match () {
             () if rest == 0.0 => 1.0,
             () if rest > own => (rest / (rest - own)).min(MOST_MORE),
             // Of two, nothing is left for the other.
             () => MOST_MORE,
         }
+    }
+
+    /// All but one.
+    fn others(&self, index: usize) -> impl Iterator<Item = &Backend> {
+        self.backends.iter().enumerate().filter(move |(other, _)| *other != index).map(|(_, backend)| backend)
     }
 
     /// Whether the checks of any fail though its clients have what they ask for.
@@ -531,7 +543,7 @@ impl Service {
         until <= now
             // Unless that has not helped before.
             || backend.was_restarted() && backend.judgement.severity < 2
-            || backend.has_rested(now) && backend.is_merely_ejected() && others.all(|other| other.failing().is_some())
+            || backend.has_rested(now) && backend.is_merely_ejected() && others.all(Backend::is_failing)
     }
 
     /// Has those serve who are ejected and needed.

@@ -34,7 +34,7 @@ impl Service {
         let parts = if whole { 1.0 } else { PARTS.min(f64::from(MAX_WEIGHT) / f64::from(most) / highest) };
         let (stand_by, open, last_resort) = (self.primary_serves(), self.fails_open(), self.is_last_resort());
         let serving = self.backends.iter().filter(|backend| backend.serves(stand_by));
-        let well: Vec<&Backend> = serving.filter(|backend| backend.failing().is_none()).collect();
+        let well: Vec<&Backend> = serving.filter(|backend| !backend.is_failing()).collect();
         // Where the checks of others begin to fail as well, it may be the checks.
         let others_pass = well.iter().any(|backend| backend.health.contrary() == 0);
         let plan = |backend: &Backend| {
@@ -89,13 +89,11 @@ impl Service {
         self.backends.iter().any(|backend| backend.joined.is_some() || backend.learned.is_some()) || self.is_in_doubt()
     }
 
-    /// Whether somebody is at fault while the checks of another have begun to fail as well: then it may not be the server.
+    /// Whether the checks of somebody fail while those of another have begun to as well: then it may not be the server.
     fn is_in_doubt(&self) -> bool {
-        self.backends.iter().any(Backend::is_at_fault)
-            && self
-                .backends
-                .iter()
-                .any(|backend| backend.health.health() == Health::Up && backend.health.contrary() > 0)
+        let begins_to_fail = |backend: &Backend| backend.health.health() == Health::Up && backend.health.contrary() > 0;
+        self.backends.iter().any(|backend| backend.health.health() == Health::Down)
+            && self.backends.iter().any(begins_to_fail)
     }
 }
 

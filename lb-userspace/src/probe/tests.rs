@@ -377,19 +377,22 @@ async fn checks_that_have_stopped_are_started_again() {
 
 #[tokio::test]
 async fn who_is_not_known_to_be_well_is_checked_faster() {
-    let checks = async |server, expected| {
+    let checks = async |server, passes, expected| {
         let mut target = target(start(server).await, Probe::Tcp);
+        target.check.fall = 3;
         target.check.interval = Duration::from_secs(3600);
         target.check.fast_interval = Some(Duration::from_millis(1));
         let (sender, mut reports) = mpsc::channel(64);
         let mut probes = Probes::new(Subject::Health, sender);
         probes.start(Arc::new(("web".into(), "a".into())), target, Machine::new(crate::health::Health::Up));
         for _ in 0..expected {
-            time::timeout(Duration::from_secs(10), reports.recv()).await.expect("it does not wait an hour").unwrap();
+            let report =
+                time::timeout(Duration::from_secs(10), reports.recv()).await.expect("it does not wait an hour");
+            assert_eq!(report.unwrap().result.is_ok(), passes);
         }
         time::timeout(Duration::from_millis(100), reports.recv()).await.is_ok()
     };
     // Until it is down, and then.
-    assert!(checks(Server::IsGone, 5).await);
-    assert!(!checks(Server::Says("HTTP/1.1 200 OK\r\n\r\n"), 1).await);
+    assert!(checks(Server::IsGone, false, 5).await);
+    assert!(!checks(Server::Says("HTTP/1.1 200 OK\r\n\r\n"), true, 1).await);
 }
